@@ -1,0 +1,1 @@
+export type { StoredImage } from "./types.ts";

@@ -1,0 +1,1 @@
+export type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "./types.ts";

@@ -1,0 +1,361 @@
+/**
+ * The control API's resources. One schema validates, serialises, documents (OpenAPI) and types.
+ * Units stand in the names: `memoryMiB`, `diskBytes`. Times are ISO 8601 in UTC.
+ */
+import { type Static, type TSchema, Type } from "typebox";
+
+const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+const strict = { additionalProperties: false } as const;
+
+export const Arch = Type.Union([Type.Literal("x86_64"), Type.Literal("aarch64")]);
+export type Arch = Static<typeof Arch>;
+
+export const ErrorResponse = Type.Object(
+  {
+    error: Type.Object({
+      code: Type.String(),
+      message: Type.String(),
+      hint: Type.Optional(Type.String()),
+    }),
+  },
+  { $id: "Error" },
+);
+
+// ── machines ────────────────────────────────────────────────────────────────────────────────────
+
+/** One forwarded port, as asked for: hostPort 0 means "choose a free one". */
+export const PortRequest = Type.Object(
+  {
+    hostAddress: Type.Optional(Type.String({ description: "default 127.0.0.1" })),
+    hostPort: Type.Integer({ minimum: 0, maximum: 65535 }),
+    guestPort: Type.Integer({ minimum: 1, maximum: 65535 }),
+    protocol: Type.Optional(Type.Union([Type.Literal("tcp"), Type.Literal("udp")])),
+  },
+  { ...strict, $id: "PortRequest" },
+);
+export type PortRequest = Static<typeof PortRequest>;
+
+export const Port = Type.Object(
+  {
+    hostAddress: Type.String(),
+    hostPort: Type.Integer(),
+    guestPort: Type.Integer(),
+    protocol: Type.Union([Type.Literal("tcp"), Type.Literal("udp")]),
+    /** True when skep chose the host's port: it may then move if another program takes it. */
+    automatic: Type.Boolean(),
+  },
+  { $id: "Port" },
+);
+export type Port = Static<typeof Port>;
+
+/** What a new machine shall be. Exactly one of `image`, `from`, `cdrom`, or none for the default image. */
+export const MachineRequest = Type.Object(
+  {
+    name: Type.String(),
+    image: Type.Optional(Type.String({ description: "image name or digest" })),
+    from: Type.Optional(Type.String({ description: "a stopped machine whose disk is the base" })),
+    cdrom: Type.Optional(Type.String({ description: "path of an ISO on skepd's host, booted first" })),
+    arch: Type.Optional(Arch),
+    cpus: Type.Optional(Type.Integer({ minimum: 1, maximum: 256 })),
+    memoryMiB: Type.Optional(Type.Integer({ minimum: 64, maximum: 16_777_216 })),
+    diskBytes: Type.Optional(Type.Integer({ minimum: 1 })),
+    firmware: Type.Optional(Type.Union([Type.Literal("bios"), Type.Literal("uefi")])),
+    ports: Type.Optional(Type.Array(PortRequest, { maxItems: 256 })),
+    dataDisks: Type.Optional(
+      Type.Array(Type.Object({ sizeBytes: Type.Integer({ minimum: 1 }) }, strict), { maxItems: 16 }),
+    ),
+    sshKeys: Type.Optional(Type.Array(Type.String({ maxLength: 16_384 }), { maxItems: 256 })),
+    user: Type.Optional(Type.String({ description: "login user; default: the image's" })),
+    userData: Type.Optional(Type.String({ maxLength: 4_194_304 })),
+    networkConfig: Type.Optional(Type.String({ maxLength: 262_144 })),
+    env: Type.Optional(Type.Record(Type.String(), Type.String({ maxLength: 131_072 }))),
+    kernelArguments: Type.Optional(Type.String({ maxLength: 2048 })),
+    autostart: Type.Optional(Type.Boolean()),
+    telnet: Type.Optional(Type.Boolean()),
+    start: Type.Optional(Type.Boolean()),
+    wait: Type.Optional(Type.Boolean({ description: "with start: until ssh or the agent answers" })),
+    waitSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+  },
+  { ...strict, $id: "MachineRequest" },
+);
+export type MachineRequest = Static<typeof MachineRequest>;
+
+export const MachineState = Type.Union([
+  Type.Literal("stopped"),
+  Type.Literal("starting"),
+  Type.Literal("running"),
+  Type.Literal("paused"),
+  Type.Literal("stopping"),
+  Type.Literal("damaged"),
+]);
+export type MachineState = Static<typeof MachineState>;
+
+export const Machine = Type.Object(
+  {
+    id: Type.String(),
+    name: Type.String(),
+    state: MachineState,
+    /** Why it is in this state, where that is not by request: `guest panicked`, `disk full`. */
+    reason: Nullable(Type.String()),
+    image: Nullable(Type.String()),
+    imageDigest: Nullable(Type.String()),
+    from: Nullable(Type.String()),
+    arch: Arch,
+    cpus: Type.Integer(),
+    memoryMiB: Type.Integer(),
+    diskBytes: Type.Integer(),
+    firmware: Type.Union([Type.Literal("bios"), Type.Literal("uefi")]),
+    accelerator: Nullable(Type.String()),
+    ports: Type.Array(Port),
+    dataDisks: Type.Array(Type.Object({ sizeBytes: Type.Integer() })),
+    ssh: Nullable(Type.Object({ host: Type.String(), port: Type.Integer(), user: Type.String() })),
+    mac: Type.String(),
+    autostart: Type.Boolean(),
+    telnetPort: Nullable(Type.Integer()),
+    pid: Nullable(Type.Integer()),
+    /** True once an ssh handshake or the agent has answered since the last start. */
+    ready: Type.Boolean(),
+    createdAt: Type.String(),
+    startedAt: Nullable(Type.String()),
+    directory: Type.String(),
+    sockets: Type.Object({ console: Type.String(), control: Type.String() }),
+  },
+  { $id: "Machine" },
+);
+export type Machine = Static<typeof Machine>;
+
+export const MachineEdit = Type.Object(
+  {
+    cpus: Type.Optional(Type.Integer({ minimum: 1, maximum: 256 })),
+    memoryMiB: Type.Optional(Type.Integer({ minimum: 64, maximum: 16_777_216 })),
+    diskBytes: Type.Optional(Type.Integer({ minimum: 1 })),
+    autostart: Type.Optional(Type.Boolean()),
+    user: Type.Optional(Type.String()),
+    kernelArguments: Type.Optional(Type.String({ maxLength: 2048 })),
+    telnet: Type.Optional(Type.Boolean()),
+  },
+  { ...strict, $id: "MachineEdit" },
+);
+export type MachineEdit = Static<typeof MachineEdit>;
+
+export const StartRequest = Type.Object(
+  { wait: Type.Optional(Type.Boolean()), waitSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })) },
+  { ...strict, $id: "StartRequest" },
+);
+export type StartRequest = Static<typeof StartRequest>;
+
+export const StopRequest = Type.Object(
+  {
+    force: Type.Optional(Type.Boolean({ description: "SIGKILL at once" })),
+    timeoutSeconds: Type.Optional(
+      Type.Number({ minimum: 0, description: "for ACPI and the agent together" }),
+    ),
+  },
+  { ...strict, $id: "StopRequest" },
+);
+export type StopRequest = Static<typeof StopRequest>;
+
+export const RemoveRequest = Type.Object(
+  { force: Type.Optional(Type.Boolean({ description: "stop it first if it runs" })) },
+  { ...strict, $id: "RemoveRequest" },
+);
+export type RemoveRequest = Static<typeof RemoveRequest>;
+
+export const MachineStats = Type.Object(
+  {
+    name: Type.String(),
+    time: Type.String(),
+    /** CPU seconds used by the QEMU process since its start. */
+    cpuSeconds: Type.Number(),
+    memoryResidentBytes: Type.Integer(),
+    memoryMiB: Type.Integer(),
+    diskReadBytes: Type.Integer(),
+    diskWrittenBytes: Type.Integer(),
+    diskAllocatedBytes: Type.Integer(),
+    networkReceivedBytes: Nullable(Type.Integer()),
+    networkSentBytes: Nullable(Type.Integer()),
+  },
+  { $id: "MachineStats" },
+);
+export type MachineStats = Static<typeof MachineStats>;
+
+export const QemuCommand = Type.Object({ command: Type.Array(Type.String()) }, { $id: "QemuCommand" });
+
+// ── images ──────────────────────────────────────────────────────────────────────────────────────
+
+export const Image = Type.Object(
+  {
+    name: Type.String(),
+    digest: Type.String({ description: "sha256:… of the image's manifest" }),
+    arch: Arch,
+    format: Type.Union([Type.Literal("raw"), Type.Literal("qcow2"), Type.Literal("none")]),
+    /** What the guest sees as the disk's size; 0 where there is no disk (`tiny`). */
+    virtualBytes: Type.Integer(),
+    storedBytes: Type.Integer(),
+    directBoot: Type.Boolean({ description: "a kernel is kept beside the disk" }),
+    user: Type.String(),
+    source: Type.String({ description: "where it came from, for people" }),
+    createdAt: Type.String(),
+    usedBy: Type.Array(Type.String()),
+  },
+  { $id: "Image" },
+);
+export type Image = Static<typeof Image>;
+
+export const ImageDetails = Type.Object(
+  { image: Image, manifest: Type.Unknown(), directory: Type.String() },
+  { $id: "ImageDetails" },
+);
+
+export const ImagePull = Type.Object(
+  {
+    name: Type.String({ description: "a name of the catalog, or a URL" }),
+    as: Type.Optional(Type.String()),
+    arch: Type.Optional(Arch),
+    sha256: Type.Optional(Type.String()),
+    force: Type.Optional(Type.Boolean()),
+  },
+  { ...strict, $id: "ImagePull" },
+);
+export type ImagePull = Static<typeof ImagePull>;
+
+export const ImageBuild = Type.Object(
+  {
+    recipe: Type.Optional(Type.String({ description: "YAML text of a recipe" })),
+    name: Type.Optional(
+      Type.String({ description: "a built-in recipe (debian-12, tiny), or the new image's name" }),
+    ),
+    arch: Type.Optional(Arch),
+    source: Type.Optional(Type.String({ description: "apt source lines instead of this host's" })),
+    force: Type.Optional(Type.Boolean()),
+  },
+  { ...strict, $id: "ImageBuild" },
+);
+export type ImageBuild = Static<typeof ImageBuild>;
+
+export const ImageImport = Type.Object(
+  {
+    path: Type.String({ description: "a file on skepd's host" }),
+    name: Type.Optional(Type.String()),
+    arch: Type.Optional(Arch),
+    user: Type.Optional(Type.String()),
+    sha256: Type.Optional(Type.String()),
+  },
+  { ...strict, $id: "ImageImport" },
+);
+export type ImageImport = Static<typeof ImageImport>;
+
+export const CatalogEntry = Type.Object(
+  {
+    name: Type.String(),
+    arch: Arch,
+    url: Type.String(),
+    user: Type.String(),
+    verification: Type.String(),
+    present: Type.Boolean(),
+  },
+  { $id: "CatalogEntry" },
+);
+export type CatalogEntry = Static<typeof CatalogEntry>;
+
+export const Pruned = Type.Object(
+  { removed: Type.Array(Type.String()), freedBytes: Type.Integer() },
+  { $id: "Pruned" },
+);
+export type Pruned = Static<typeof Pruned>;
+
+// ── jobs, events, tokens, doctor ────────────────────────────────────────────────────────────────
+
+export const Job = Type.Object(
+  {
+    id: Type.String(),
+    kind: Type.String({ description: "machine.create, image.pull, …" }),
+    subject: Type.String({ description: "the machine or image it works on" }),
+    state: Type.Union([
+      Type.Literal("running"),
+      Type.Literal("succeeded"),
+      Type.Literal("failed"),
+      Type.Literal("cancelled"),
+    ]),
+    progress: Nullable(
+      Type.Object({
+        phase: Type.String(),
+        done: Type.Optional(Type.Number()),
+        total: Type.Optional(Type.Number()),
+        unit: Type.Optional(Type.Union([Type.Literal("bytes"), Type.Literal("steps")])),
+      }),
+    ),
+    notes: Type.Array(Type.String()),
+    error: Nullable(ErrorResponse.properties.error),
+    result: Type.Unknown(),
+    createdAt: Type.String(),
+    finishedAt: Nullable(Type.String()),
+  },
+  { $id: "Job" },
+);
+export type Job = Static<typeof Job>;
+
+export const Event = Type.Object(
+  {
+    id: Type.Integer(),
+    time: Type.String(),
+    type: Type.String({ description: "machine.state, machine.created, machine.removed, image.…, job.…" }),
+    subject: Type.String(),
+    data: Type.Unknown(),
+  },
+  { $id: "Event" },
+);
+export type Event = Static<typeof Event>;
+
+export const Token = Type.Object(
+  {
+    id: Type.String(),
+    name: Type.String(),
+    createdAt: Type.String(),
+    expiresAt: Nullable(Type.String()),
+    lastUsedAt: Nullable(Type.String()),
+  },
+  { $id: "Token" },
+);
+export type Token = Static<typeof Token>;
+
+export const TokenCreate = Type.Object(
+  {
+    name: Type.String({ minLength: 1, maxLength: 64 }),
+    expiresInSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+  },
+  { ...strict, $id: "TokenCreate" },
+);
+export const TokenCreated = Type.Object(
+  { token: Token, secret: Type.String({ description: "shown once" }) },
+  { $id: "TokenCreated" },
+);
+
+export const Check = Type.Object(
+  {
+    name: Type.String(),
+    status: Type.Union([Type.Literal("ok"), Type.Literal("warning"), Type.Literal("failed")]),
+    detail: Type.String(),
+    fix: Nullable(Type.String({ description: "a command, or what to do" })),
+  },
+  { $id: "Check" },
+);
+export type Check = Static<typeof Check>;
+
+export const Version = Type.Object(
+  {
+    version: Type.String(),
+    apiVersion: Type.Literal(1),
+    pid: Type.Integer(),
+    home: Type.String(),
+    startedAt: Type.String(),
+    listen: Nullable(Type.String()),
+  },
+  { $id: "Version" },
+);
+export type Version = Static<typeof Version>;
+
+export const Listen = Type.Object(
+  { address: Nullable(Type.String({ description: "HOST:PORT, or null to stop listening on TCP" })) },
+  { ...strict, $id: "Listen" },
+);
