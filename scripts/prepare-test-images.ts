@@ -1,0 +1,1 @@
+/** Makes the images that tests boot, once, in $SKEP_TEST_HOME. */
