@@ -16,3 +16,10 @@ test("an address or a missing integrity in the lock file is refused", () => {
   );
   assert.match(lockFileProblems(lock({}))[0]!, /no integrity/);
 });
+
+test("an optional package of another platform must be in the lock file", () => {
+  const problems = lockFileProblems(
+    lock({ integrity: "sha512-x", optionalDependencies: { "a-darwin": "1" } }),
+  );
+  assert.match(problems[0]!, /a-darwin, which "node_modules\/a" wants, has no entry/);
+});

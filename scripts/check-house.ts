@@ -5,19 +5,31 @@ import { join, resolve } from "node:path";
 
 const longestFile = 450;
 
-/** Addresses in the lock file would bind every clone to the registry of whoever wrote it. */
+interface LockEntry {
+  resolved?: string;
+  integrity?: string;
+  link?: boolean;
+  optionalDependencies?: Record<string, string>;
+}
+
+/**
+ * Addresses in the lock file would bind every clone to the registry of whoever wrote it, and npm ci
+ * refuses one that lacks an optional package of another platform (npm omits those that it could not
+ * fetch when it wrote the file).
+ */
 export function lockFileProblems(lockFile: string): string[] {
-  const { packages = {} } = JSON.parse(lockFile) as {
-    packages?: Record<string, { resolved?: string; integrity?: string; link?: boolean }>;
-  };
+  const { packages = {} } = JSON.parse(lockFile) as { packages?: Record<string, LockEntry> };
+  const names = Object.keys(packages);
   return Object.entries(packages).flatMap(([path, entry]) => {
-    if (!path.startsWith("node_modules/") || entry.link) return [];
+    const problems = Object.keys(entry.optionalDependencies ?? {})
+      .filter((name) => !names.some((other) => other.endsWith(`node_modules/${name}`)))
+      .map((name) => `package-lock.json: ${name}, which "${path}" wants, has no entry`);
+    if (!path.startsWith("node_modules/") || entry.link) return problems;
     if (entry.resolved?.includes("://")) {
-      return [
-        `package-lock.json: ${path} has an address (resolved): run npm install with the .npmrc of this checkout`,
-      ];
+      problems.push(`package-lock.json: ${path} has an address; write it with the .npmrc of this checkout`);
     }
-    return entry.integrity === undefined ? [`package-lock.json: ${path} has no integrity`] : [];
+    if (entry.integrity === undefined) problems.push(`package-lock.json: ${path} has no integrity`);
+    return problems;
   });
 }
 
