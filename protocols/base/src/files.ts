@@ -71,9 +71,9 @@ export async function readVersionedJson<T extends { version: number }>(
   return value as T;
 }
 
-export async function writeVersionedJson(
+export async function writeVersionedJson<T extends { version: number }>(
   path: string,
-  value: { version: number },
+  value: T,
   mode = 0o600,
 ): Promise<void> {
   await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`, mode);

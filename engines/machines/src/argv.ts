@@ -1,0 +1,224 @@
+import { join } from "node:path";
+import { type MachineFile, spareSlots } from "./machine-file.ts";
+import { type machinePaths, memoryDirectory, type RuntimePaths } from "./paths.ts";
+
+export type Accelerator = "kvm" | "hvf" | "tcg";
+
+/** What the host adds to a machine's file to make the command line. */
+export interface ArgvContext {
+  /** Absolute path of qemu-system-<arch>. */
+  qemu: string;
+  accelerator: Accelerator;
+  home: string;
+  paths: ReturnType<typeof machinePaths>;
+  runtime: RuntimePaths;
+  /** UEFI code image; null with BIOS. */
+  firmwareCode: string | null;
+}
+
+// Slots on the root complex; what may be plugged in later uses the root ports at 0x18.
+const slot = {
+  display: "0x1",
+  network: "0x2",
+  serial: "0x3",
+  rng: "0x4",
+  root: "0x5",
+  seed: "0x6",
+  scsi: "0x7",
+};
+const firstDataSlot = 0x8;
+const portsSlot = 0x18;
+
+/** QEMU's option parser splits at commas; a doubled one stands for itself. */
+function escapeCommas(value: string): string {
+  return value.replaceAll(",", ",,");
+}
+
+function json(value: unknown): string {
+  return JSON.stringify(value);
+}
+
+/** The whole command line of a machine: same file, same host, same line. */
+export function qemuArguments(file: MachineFile, context: ArgvContext): string[] {
+  return [
+    context.qemu,
+    ...identity(file),
+    ...board(file, context),
+    ...memory(file),
+    ...boot(file, context),
+    ...sockets(file, context),
+    ...devices(file),
+    ...disks(file, context),
+    ...network(file),
+    ...sparePorts(),
+  ];
+}
+
+function identity(file: MachineFile): string[] {
+  return [
+    ...["-name", `guest=${file.name},debug-threads=on`, "-uuid", file.id],
+    ...["-nodefaults", "-no-user-config"],
+    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    ...["-msg", "timestamp=on"],
+  ];
+}
+
+function board(file: MachineFile, { accelerator }: ArgvContext): string[] {
+  const native = accelerator !== "tcg";
+  const accel = native ? accelerator : "tcg,thread=multi,tb-size=256";
+  if (file.arch === "x86_64") {
+    return [
+      ...["-machine", `${file.machineType},memory-backend=ram,vmport=off`],
+      ...["-accel", accel, "-cpu", native ? "host" : "max", "-smp", String(file.cpus)],
+    ];
+  }
+  const gic = accelerator === "kvm" ? "host" : "3";
+  return [
+    ...["-machine", `${file.machineType},memory-backend=ram,gic-version=${gic}`],
+    ...["-accel", accel, "-cpu", native ? "host" : "max,pauth-impdef=on", "-smp", String(file.cpus)],
+  ];
+}
+
+function memory(file: MachineFile): string[] {
+  const size = `${file.memoryMiB}M`;
+  // A named file on tmpfs, shared: the only form that can be saved or forked without a copy through QEMU.
+  const backend =
+    process.platform === "linux"
+      ? `memory-backend-file,id=ram,size=${size},mem-path=${join(memoryDirectory(file.id), "ram")},share=on`
+      : `memory-backend-ram,id=ram,size=${size}`;
+  return ["-m", size, "-object", backend, "-rtc", "base=utc"];
+}
+
+function boot(file: MachineFile, { home, firmwareCode, paths }: ArgvContext): string[] {
+  const arguments_: string[] = [];
+  if (firmwareCode !== null) {
+    arguments_.push(
+      ...["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${escapeCommas(firmwareCode)}`],
+      ...["-drive", `if=pflash,unit=1,format=raw,file=${escapeCommas(paths.efiVars)}`],
+    );
+  }
+  if (file.boot === null) return arguments_;
+  const serial = file.arch === "x86_64" ? "ttyS0" : "ttyAMA0";
+  const append = [file.boot.arguments, `console=tty0 console=${serial},115200`, file.kernelArguments];
+  if (!file.seeded) append.push(`skep.hostname=${file.name}`);
+  arguments_.push("-kernel", join(home, file.boot.kernel));
+  if (file.boot.initramfs !== null) arguments_.push("-initrd", join(home, file.boot.initramfs));
+  return [...arguments_, "-append", append.filter((part) => part !== "").join(" ")];
+}
+
+function sockets(_file: MachineFile, { runtime, paths }: ArgvContext): string[] {
+  const server = (id: string, path: string, more = "") =>
+    `socket,id=${id},path=${escapeCommas(path)},server=on,wait=off${more}`;
+  const log = `,logfile=${escapeCommas(paths.consoleLog)},logappend=on`;
+  return [
+    ...["-pidfile", runtime.pid],
+    ...["-chardev", server("qmp", runtime.qmp), "-mon", "chardev=qmp,mode=control"],
+    ...["-chardev", server("control", runtime.control), "-mon", "chardev=control,mode=readline"],
+    ...["-chardev", server("console", runtime.serial, log), "-serial", "chardev:console"],
+    ...["-chardev", server("agent", runtime.agent)],
+  ];
+}
+
+function devices(file: MachineFile): string[] {
+  const x86 = file.arch === "x86_64";
+  return [
+    ...["-display", "none", "-vga", "none"],
+    ...[
+      "-device",
+      x86
+        ? `VGA,id=display,vgamem_mb=4,addr=${slot.display}`
+        : `virtio-gpu-pci,id=display,addr=${slot.display}`,
+    ],
+    ...["-device", `virtio-serial-pci,id=serial,addr=${slot.serial}`],
+    ...["-device", "virtserialport,bus=serial.0,chardev=agent,id=agent,name=org.qemu.guest_agent.0"],
+    ...["-object", "rng-random,id=rng,filename=/dev/urandom"],
+    ...["-device", `virtio-rng-pci,rng=rng,addr=${slot.rng}`],
+    ...["-device", x86 ? "pvpanic" : "pvpanic-pci"],
+    ...(x86 ? ["-device", `vmgenid,guid=${file.generation}`] : []),
+  ];
+}
+
+function disks(file: MachineFile, { home, paths }: ArgvContext): string[] {
+  const arguments_: string[] = [];
+  const add = (node: object, device: string) => arguments_.push("-blockdev", json(node), "-device", device);
+  const overlay = (name: string, path: string, backing: object | null) => ({
+    driver: "qcow2",
+    "node-name": name,
+    discard: "unmap",
+    "detect-zeroes": "unmap",
+    file: { driver: "file", filename: path, discard: "unmap" },
+    ...(backing === null ? {} : { backing }),
+  });
+  if (file.disk !== null) {
+    const { base } = file.disk;
+    const backing =
+      base === null
+        ? null
+        : {
+            driver: base.format,
+            "read-only": true,
+            file: { driver: "file", filename: join(home, base.path), "read-only": true },
+          };
+    add(
+      overlay("root", paths.disk, backing),
+      `virtio-blk-pci,drive=root,id=disk-root,serial=root,addr=${slot.root},bootindex=0`,
+    );
+  }
+  if (file.seeded) {
+    add(
+      {
+        driver: "raw",
+        "node-name": "seed",
+        "read-only": true,
+        file: { driver: "file", filename: paths.seed },
+      },
+      `virtio-blk-pci,drive=seed,id=disk-seed,serial=seed,addr=${slot.seed}`,
+    );
+  }
+  if (file.cdrom !== null) {
+    const arm = file.arch === "aarch64";
+    if (arm) arguments_.push("-device", `virtio-scsi-pci,id=scsi,addr=${slot.scsi}`);
+    add(
+      {
+        driver: "raw",
+        "node-name": "cdrom",
+        "read-only": true,
+        file: { driver: "file", filename: file.cdrom },
+      },
+      `${arm ? "scsi-cd,bus=scsi.0" : "ide-cd,bus=ide.0"},drive=cdrom,id=disk-cdrom,bootindex=1`,
+    );
+  }
+  file.dataDisks.forEach((_, index) => {
+    const name = `data-${index}`;
+    const address = `0x${(firstDataSlot + index).toString(16)}`;
+    add(
+      overlay(name, paths.dataDisk(index), null),
+      `virtio-blk-pci,drive=${name},id=disk-${name},serial=${name},addr=${address}`,
+    );
+  });
+  return arguments_;
+}
+
+function network(file: MachineFile): string[] {
+  const forwards = file.ports
+    .filter((port) => port.hostPort !== 0)
+    .map((port) => `,hostfwd=${port.protocol}:${port.hostAddress}:${port.hostPort}-:${port.guestPort}`)
+    .join("");
+  return [
+    ...["-netdev", `user,id=net,hostname=${file.name}${forwards}`],
+    // No option ROM: network boot is not offered, and the ROM's size would enter saved states.
+    ...["-device", `virtio-net-pci,netdev=net,id=network,mac=${file.mac},addr=${slot.network},romfile=`],
+  ];
+}
+
+/** Only root ports that exist at start can take a disk later. */
+function sparePorts(): string[] {
+  return Array.from({ length: spareSlots }, (_, index) => {
+    const many = index === 0 ? ",multifunction=on" : "";
+    const address = `0x${portsSlot.toString(16)}.${index}`;
+    return [
+      "-device",
+      `pcie-root-port,id=port${index},chassis=${index + 1},slot=${index + 1},addr=${address}${many}`,
+    ];
+  }).flat();
+}

@@ -1,0 +1,104 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import type { Arch, Port } from "@skep/api/schemas";
+import { readVersionedJson, SkepError, writeVersionedJson } from "@skep/base";
+import { fail } from "./errors.ts";
+
+/** The content of `machine.json`. Its QEMU command line is a function of it (argv.ts). */
+export interface MachineFile {
+  version: 1;
+  id: string;
+  name: string;
+  createdAt: string;
+  arch: Arch;
+  cpus: number;
+  memoryMiB: number;
+  firmware: "bios" | "uefi";
+  /** Versioned, so that a newer QEMU shows the guest the same board: `pc-q35-7.2`. */
+  machineType: string;
+  mac: string;
+  /** RFC 4122 GUID shown to the guest as its generation (vmgenid). */
+  generation: string;
+  /** The user and group QEMU runs as where skepd is root; null otherwise. */
+  uid: number | null;
+  image: { name: string; digest: string } | null;
+  from: string | null;
+  /** Paths relative to `$SKEP_HOME`, or null where firmware finds the boot loader. */
+  boot: { kernel: string; initramfs: string | null; arguments: string } | null;
+  /** Arguments of the user, after the image's own. */
+  kernelArguments: string;
+  /** What the disk is an overlay of, relative to `$SKEP_HOME`; null for a blank disk; no disk at all for `tiny`. */
+  disk: { sizeBytes: number; base: { path: string; format: "raw" | "qcow2" } | null } | null;
+  /** Absolute path of an ISO, tried after the disk. */
+  cdrom: string | null;
+  dataDisks: { sizeBytes: number }[];
+  /** Spare root ports that a disk may be plugged into later; what sits where. */
+  slots: (string | null)[];
+  ports: Port[];
+  user: string;
+  /** Whether an ssh server is expected inside. */
+  ssh: boolean;
+  seeded: boolean;
+  autostart: boolean;
+  telnetPort: number | null;
+}
+
+/** What happened to a machine last; in `run.json`. */
+export interface RunRecord {
+  version: 1;
+  startedAt: string;
+  bootId: string;
+  accelerator: string;
+  qemuVersion: string;
+  stoppedAt: string | null;
+  reason: string | null;
+}
+
+export const spareSlots = 8;
+
+/** A locally administered unicast address under QEMU's own prefix 52:54:00. */
+export function newMac(): string {
+  return `52:54:00:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`;
+}
+
+export function newIdentity(): Pick<MachineFile, "id" | "mac" | "generation" | "createdAt"> {
+  return { id: randomUUID(), mac: newMac(), generation: randomUUID(), createdAt: new Date().toISOString() };
+}
+
+export async function readMachineFile(path: string, name: string): Promise<MachineFile> {
+  try {
+    const file = await readVersionedJson<MachineFile>(path, 1);
+    const why = damage(file, name);
+    if (why !== undefined) throw fail("MACHINE_DAMAGED", { name, path, why: `${path} ${why}` });
+    return file;
+  } catch (error) {
+    if (error instanceof SkepError && error.code === "MACHINE_DAMAGED") throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw fail("MACHINE_DAMAGED", { name, path, why }, { cause: error });
+  }
+}
+
+function damage(file: MachineFile, name: string): string | undefined {
+  if (file.name !== name) return `names the machine "${file.name}"`;
+  if (!/^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(file.id ?? "")) return "has no valid id";
+  if (file.arch !== "x86_64" && file.arch !== "aarch64") return "has an unknown arch";
+  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(file.mac ?? "")) return "has no valid mac";
+  for (const key of ["cpus", "memoryMiB"] as const) {
+    if (!Number.isInteger(file[key]) || file[key] < 1) return `has no valid ${key}`;
+  }
+  for (const key of ["ports", "dataDisks", "slots"] as const) {
+    if (!Array.isArray(file[key])) return `has no valid ${key}`;
+  }
+  return undefined;
+}
+
+export async function writeMachineFile(path: string, file: MachineFile): Promise<void> {
+  await writeVersionedJson(path, file);
+}
+
+export async function readRunRecord(path: string): Promise<RunRecord | undefined> {
+  try {
+    return await readVersionedJson<RunRecord>(path, 1);
+  } catch {
+    return undefined; // only tells history: a lost one is no damage
+  }
+}

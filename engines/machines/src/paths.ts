@@ -1,0 +1,85 @@
+import { join } from "node:path";
+
+/** Every on-disk name of this room; `docs/internals.md` says what each file is. */
+export interface MachinePaths {
+  /** `$SKEP_HOME/machines/<name>`: everything lasting. */
+  directory: string;
+  file: string;
+  /** What happened at the last start and stop. */
+  run: string;
+  disk: string;
+  seed: string;
+  consoleLog: string;
+  qemuLog: string;
+  efiVars: string;
+  knownHosts: string;
+  dataDisk(index: number): string;
+}
+
+export function machinePaths(home: string, name: string): MachinePaths {
+  const directory = join(home, "machines", name);
+  return {
+    directory,
+    file: join(directory, "machine.json"),
+    run: join(directory, "run.json"),
+    disk: join(directory, "disk.qcow2"),
+    seed: join(directory, "seed.iso"),
+    consoleLog: join(directory, "console.log"),
+    qemuLog: join(directory, "qemu.log"),
+    efiVars: join(directory, "efi-vars.fd"),
+    knownHosts: join(directory, "known_hosts"),
+    dataDisk: (index) => join(directory, `data-${index}.qcow2`),
+  };
+}
+
+export interface RuntimePaths {
+  /** `<runtime directory>/<short id>`: dies with the host's boot. */
+  directory: string;
+  /** Ours: many scripts may connect. */
+  console: string;
+  /** Owned by the machine's own user; QEMU makes its sockets and pidfile here. */
+  qemu: string;
+  qmp: string;
+  agent: string;
+  serial: string;
+  /** The human monitor, for `echo quit | nc -U control.sock`. */
+  control: string;
+  pid: string;
+  screen: string;
+}
+
+export function shortId(id: string): string {
+  return id.replaceAll("-", "").slice(0, 8);
+}
+
+export function runtimePaths(runtime: string, id: string): RuntimePaths {
+  const directory = join(runtime, shortId(id));
+  const qemu = join(directory, "qemu");
+  return {
+    directory,
+    console: join(directory, "console.sock"),
+    qemu,
+    qmp: join(qemu, "qmp.sock"),
+    agent: join(qemu, "agent.sock"),
+    serial: join(qemu, "serial.sock"),
+    control: join(qemu, "control.sock"),
+    pid: join(qemu, "qemu.pid"),
+    screen: join(qemu, "screen.png"),
+  };
+}
+
+/** Where guest memory lives while a machine runs: tmpfs, since a user's runtime directory is too small. */
+export function memoryDirectory(id: string): string {
+  return `/dev/shm/skep-${shortId(id)}`;
+}
+
+export const homePaths = (home: string) => ({
+  machines: join(home, "machines"),
+  layers: join(home, "layers"),
+  sshKey: join(home, "ssh", "id_ed25519"),
+  sshConfig: join(home, "ssh", "config"),
+  accelerator: join(home, "accelerator.json"),
+});
+
+/** Bytes that fit into `sockaddr_un.sun_path`, less the final NUL (Linux 108, macOS 104). */
+export const socketPathLimit = process.platform === "linux" ? 107 : 103;
