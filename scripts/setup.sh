@@ -38,7 +38,7 @@ find_node() {
 
 # set_up_packages run|dev: installs what the lock file says. Two at once wait for each other.
 set_up_packages() {
-  [ -w "$root" ] || die "$root is not set up and cannot be written to: run \"npm ci\" there as its owner, or copy it to a place of your own"
+  [ -w "$root" ] || die "$(CDPATH='' cd -- "$root" && pwd) is not set up and cannot be written to: run \"npm ci\" there as its owner, or copy it to a place of your own"
   command -v npm >/dev/null 2>&1 || die "npm is not installed: install Node.js 20 or newer with npm (on Debian: apt-get install --no-install-recommends nodejs npm), then run this again"
   lock_setup
   if ! packages_ready "$1"; then
@@ -156,9 +156,9 @@ set_up_system() {
     missing=$(missing_packages "$1")
     [ -z "$missing" ] || die "still not there after the installation: $missing"
   fi
-  { mkdir -p "$root/.cache" && : >"$root/.cache/system-$1-ok"; } 2>/dev/null || {
+  { mkdir -p "$root/.cache" && touch "$root/.cache/system-$1-ok"; } 2>/dev/null || {
     cache=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/skep
-    { mkdir -p "$cache" && : >"$cache/system-$1-ok"; } 2>/dev/null || : # then the next run looks again
+    { mkdir -p "$cache" && touch "$cache/system-$1-ok"; } 2>/dev/null || : # then the next run looks again
   }
 }
 
