@@ -115,13 +115,15 @@ unlock_setup() {
 needs_system() {
   [ -z "${SKEP_HOST:-}" ] || return 1
   verb=
+  before=
   for word in "$@"; do
     case $word in
       --host | --host=* | --help | -h) return 1 ;;
       --) break ;;
       -*) ;;
-      *) [ -n "$verb" ] || verb=$word ;;
+      *) [ -n "$verb" ] || [ "$before" = --home ] || verb=$word ;;
     esac
+    before=$word
   done
   case $verb in
     new | start | restart | image | run | resume | fork | blueprint | up) return 0 ;;

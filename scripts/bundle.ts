@@ -1,0 +1,79 @@
+import { chmod, cp, glob, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { type BuildOptions, build } from "esbuild";
+
+/**
+ * Libraries that are CommonJS ask for `require` and `__dirname`, which a module does not have.
+ * Each bundled file gets its own.
+ */
+const commonJs = [
+  `import { createRequire as skepCreateRequire } from "node:module";`,
+  `const require = skepCreateRequire(import.meta.url);`,
+  `const __filename = import.meta.filename, __dirname = import.meta.dirname;`,
+].join("\n");
+
+const shared: BuildOptions = {
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  target: "node24",
+  conditions: ["skep-source"],
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: "linked",
+  banner: { js: commonJs },
+  // Optional accelerators in machine code: the libraries go on without them.
+  external: ["*.node", "cpu-features", "bufferutil", "utf-8-validate"],
+  logLevel: "warning",
+};
+
+interface HousePackage {
+  version: string;
+  description: string;
+  license: string;
+  optionalDependencies: Record<string, string>;
+}
+
+/**
+ * Makes the package of the command in `output`: dist/skep.js with a chunk for each verb (so that a
+ * verb loads only what it needs), dist/skepd.js in one file, the assets of rooms beside it, and bin/skep.
+ */
+export async function bundleCommand(root: string, output: string): Promise<void> {
+  await rm(output, { recursive: true, force: true });
+  const dist = join(output, "dist");
+  await mkdir(join(output, "bin"), { recursive: true });
+  await Promise.all([
+    build({
+      ...shared,
+      entryPoints: [{ in: join(root, "faces/cli/src/main.ts"), out: "skep" }],
+      outdir: dist,
+      splitting: true,
+      chunkNames: "cli/[name]-[hash]",
+    }),
+    build({
+      ...shared,
+      entryPoints: [{ in: join(root, "apps/skepd/src/main.ts"), out: "skepd" }],
+      outdir: dist,
+    }),
+  ]);
+  for await (const assets of glob("{protocols,engines,faces,apps}/*/assets", { cwd: root })) {
+    const name = `${basename(dirname(assets))}-assets`;
+    await cp(join(root, assets), join(dist, name), { recursive: true });
+  }
+  const house = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as HousePackage;
+  const manifest = {
+    name: "skep",
+    version: house.version,
+    description: house.description,
+    license: house.license,
+    type: "module",
+    os: ["linux", "darwin"],
+    bin: { skep: "bin/skep" },
+    files: ["bin", "dist"],
+    optionalDependencies: house.optionalDependencies,
+  };
+  await writeFile(join(output, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
+  await cp(join(root, "scripts/bin-skep.sh"), join(output, "bin/skep"));
+  await chmod(join(output, "bin/skep"), 0o755);
+  await cp(join(root, "LICENSE"), join(output, "LICENSE"));
+}
