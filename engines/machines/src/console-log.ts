@@ -40,22 +40,34 @@ export class ConsoleLog implements GrowingLog, AsyncDisposable {
   readonly #maxBytes: number;
   readonly #now: () => number;
   /** Offset of the first byte of `path`. */
-  #base: number;
-  #previousBytes: number;
-  #lastEntry: { offset: number; timeMs: number };
+  #base = 0;
+  #previousBytes = 0;
+  #lastEntry = { offset: 0, timeMs: 0 };
+  #loaded = false;
+  #loading: Promise<void> | undefined;
   #work: Promise<unknown> = Promise.resolve();
 
-  private constructor(path: string, index: ConsoleIndex, previousBytes: number, options: ConsoleLogOptions) {
+  /** The log need not be there yet. */
+  constructor(path: string, options: ConsoleLogOptions = {}) {
     this.path = path;
     this.#maxBytes = options.maxBytes ?? defaultMaxBytes;
     this.#now = options.now ?? Date.now;
-    this.#base = index.base;
-    this.#previousBytes = Math.min(previousBytes, index.base);
-    this.#lastEntry = index.entries.at(-1) ?? { offset: 0, timeMs: 0 };
   }
 
-  /** The log need not be there yet. A damaged index is written anew with what is sound of it. */
-  static async open(path: string, options: ConsoleLogOptions = {}): Promise<ConsoleLog> {
+  /**
+   * Takes in what is on disk; a damaged index is written anew with what is sound of it. Whoever reads
+   * or notes does it as well, when it was not done.
+   */
+  load(): Promise<void> {
+    this.#loading ??= this.#load().catch((error) => {
+      this.#loading = undefined;
+      throw error;
+    });
+    return this.#loading;
+  }
+
+  async #load(): Promise<void> {
+    const { path } = this;
     const [size, previous] = await Promise.all([sizeOf(path), sizeOf(`${path}.1`)]);
     const text = await readFileIfThere(`${path}.index`).catch(() => "");
     const parsed = parseIndex(text ?? "");
@@ -69,15 +81,24 @@ export class ConsoleLog implements GrowingLog, AsyncDisposable {
       sound.push({ offset: last.offset, timeMs: size.changedMs });
       rewrite = true;
     }
-    index.entries = sound;
-    const log = new ConsoleLog(path, index, previous.bytes, options);
-    if (rewrite && end > 0) await log.#bestEffort(() => writeFileAtomic(`${path}.index`, formatIndex(index)));
-    log.#limitSize();
-    return log;
+    this.#base = index.base;
+    this.#previousBytes = Math.min(previous.bytes, index.base);
+    this.#lastEntry = sound.at(-1) ?? this.#lastEntry;
+    this.#loaded = true;
+    if (rewrite && end > 0) {
+      await this.#bestEffort(() =>
+        writeFileAtomic(`${path}.index`, formatIndex({ base: index.base, entries: sound })),
+      );
+    }
+    await this.#limitSize();
   }
 
   /** To be called with each piece that arrived from the console: indexes it, and keeps to the size. */
   noteOutput(byteCount: number): void {
+    if (!this.#loaded) {
+      void this.#bestEffort(() => this.load());
+      return;
+    }
     const timeMs = this.#now();
     if (timeMs >= this.#lastEntry.timeMs && timeMs - this.#lastEntry.timeMs < 1000) return;
     let size: number;
@@ -99,7 +120,7 @@ export class ConsoleLog implements GrowingLog, AsyncDisposable {
           ),
       ),
     );
-    if (size > this.#maxBytes) this.#limitSize();
+    if (size > this.#maxBytes) void this.#limitSize();
   }
 
   /** The newest `maxBytes` bytes. */
@@ -120,6 +141,7 @@ export class ConsoleLog implements GrowingLog, AsyncDisposable {
   }
 
   async extent(): Promise<{ start: number; end: number }> {
+    await this.load();
     while (true) {
       const base = this.#base;
       const { bytes } = await sizeOf(this.path);
@@ -167,8 +189,8 @@ export class ConsoleLog implements GrowingLog, AsyncDisposable {
     return done;
   }
 
-  #limitSize(): void {
-    void this.#bestEffort(async () => {
+  #limitSize(): Promise<void> {
+    return this.#bestEffort(async () => {
       const { bytes } = await sizeOf(this.path);
       if (bytes <= this.#maxBytes) return;
       const temporary = `${this.path}.1.tmp`;

@@ -18,7 +18,7 @@ export async function offsetOfTail(log: GrowingLog, lines: number): Promise<numb
   let wanted = lines;
   for (let high = end; high > start; ) {
     const low = Math.max(start, high - blockBytes);
-    const block = await log.readAt(low, high - low);
+    const block = await readWhole(log, low, high - low);
     for (let at = block.length - 1; at >= 0; at -= 1) {
       if (block[at] !== 0x0a || low + at === end - 1) continue;
       wanted -= 1;
@@ -27,6 +27,18 @@ export async function offsetOfTail(log: GrowingLog, lines: number): Promise<numb
     high = low;
   }
   return start;
+}
+
+/** A piece may end where one file of the log does; this goes on in the next. */
+async function readWhole(log: GrowingLog, offset: number, length: number): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for (let done = 0; done < length; ) {
+    const piece = await log.readAt(offset + done, length - done);
+    if (piece.length === 0) break;
+    pieces.push(piece);
+    done += piece.length;
+  }
+  return Buffer.concat(pieces);
 }
 
 /** What is there now, from `offset` on. */
