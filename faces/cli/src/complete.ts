@@ -1,0 +1,27 @@
+import { ApiClient } from "@skep/api";
+import { controlSocket, skepHome } from "@skep/base";
+
+/**
+ * `skep __complete machines` or `images`: names for the shell's completion, one a line.
+ * It starts no skepd, and says nothing when something is wrong: a shell's prompt is no place for errors.
+ */
+export async function complete(words: readonly string[]): Promise<number> {
+  const host = process.env.SKEP_HOST || undefined;
+  const signal = AbortSignal.timeout(1500);
+  try {
+    const connection =
+      host === undefined
+        ? { socket: controlSocket(skepHome()) }
+        : { url: host, token: await (await import("./hosts.ts")).tokenFor(host) };
+    await using client = new ApiClient(connection);
+    const kind = words[0] ?? "machines";
+    const names =
+      kind === "images"
+        ? (await client.call("listImages", {}, { signal })).map((image) => image.name)
+        : (await client.call("listMachines", {}, { signal })).map((machine) => machine.name);
+    process.stdout.write(names.map((name) => `${name}\n`).join(""));
+    return 0;
+  } catch {
+    return 1;
+  }
+}

@@ -1,0 +1,68 @@
+import type { Machine } from "@skep/api";
+import { formatAge, formatSize } from "@skep/base";
+import { formatPort } from "./ports.ts";
+import { type Paint, printable, type Style } from "./style.ts";
+
+const mebibyte = 1024 ** 2;
+
+/** `stopped (guest panicked)`: the state, and why where that was nobody's wish. */
+export function stateText(machine: Machine): string {
+  return machine.reason === null ? machine.state : `${machine.state} (${printable(machine.reason)})`;
+}
+
+export function stateColour(machine: Machine, style: Style): Paint | undefined {
+  if (machine.state === "running") return machine.reason === null ? style.green : style.yellow;
+  if (machine.state === "damaged") return style.red;
+  if (machine.state === "stopped") return machine.reason === null ? style.dim : style.red;
+  return style.yellow;
+}
+
+export function imageText(machine: Machine): string {
+  return (
+    machine.image ??
+    machine.imageDigest?.slice(0, 19) ??
+    (machine.from === null ? "-" : `from ${machine.from}`)
+  );
+}
+
+/** The ports people asked for; ssh's own forward is shown where it matters. */
+export function portsText(machine: Machine): string {
+  return machine.ports.map(formatPort).join(", ") || "-";
+}
+
+export function ageText(since: string | null, now = Date.now()): string {
+  return since === null ? "-" : formatAge(now - Date.parse(since));
+}
+
+export function memoryText(memoryMiB: number): string {
+  return formatSize(memoryMiB * mebibyte);
+}
+
+/** `debian-12, 2 cpus, 2 GiB, tcg`. */
+export function shapeText(machine: Machine): string {
+  const parts = [
+    imageText(machine),
+    `${machine.cpus} cpu${machine.cpus === 1 ? "" : "s"}`,
+    memoryText(machine.memoryMiB),
+    machine.accelerator,
+  ];
+  return parts.filter((part) => part !== null && part !== "-").join(", ");
+}
+
+/** What to tell after a machine was made or started: its state, and how to get in. */
+export function waysIn(machine: Machine, style: Style): string {
+  const colour = stateColour(machine, style) ?? ((text: string) => text);
+  const first = `${style.bold(machine.name)} is ${colour(stateText(machine))} ${style.dim(`(${shapeText(machine)})`)}`;
+  if (machine.state !== "running") return `${first}\n  skep start ${machine.name}\n`;
+  const lines = [first, `  skep shell ${machine.name}`];
+  if (machine.ssh !== null)
+    lines.push(`  ssh -p ${machine.ssh.port} ${machine.ssh.user}@${machine.ssh.host}`);
+  if (machine.telnetPort !== null) lines.push(`  telnet 127.0.0.1 ${machine.telnetPort}`);
+  for (const port of machine.ports) {
+    if (port.guestPort === 22 && port.hostPort === machine.ssh?.port) continue;
+    lines.push(
+      `  ${printable(port.hostAddress)}:${port.hostPort} → ${port.guestPort}${port.protocol === "udp" ? "/udp" : ""}`,
+    );
+  }
+  return `${lines.join("\n")}\n`;
+}

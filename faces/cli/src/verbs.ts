@@ -1,0 +1,56 @@
+import type { Command } from "commander";
+
+export interface VerbModule {
+  /** Adds arguments, options, examples and the action to the verb's command. */
+  define(command: Command): void;
+}
+
+export interface Verb {
+  name: string;
+  group: "machines" | "images" | "access" | "host";
+  summary: string;
+  load(): Promise<VerbModule>;
+}
+
+const verb = (name: string, group: Verb["group"], summary: string, load: Verb["load"]): Verb => ({
+  name,
+  group,
+  summary,
+  load,
+});
+
+/** Every verb that exists; each is a file that is read only when it is used. */
+export const verbs: readonly Verb[] = [
+  verb("new", "machines", "make a machine", () => import("./verbs/new.ts")),
+  verb("start", "machines", "start machines", () => import("./verbs/start.ts")),
+  verb("stop", "machines", "stop machines", () => import("./verbs/stop.ts")),
+  verb("restart", "machines", "stop and start machines", () => import("./verbs/restart.ts")),
+  verb("status", "machines", "show what machines are doing", () => import("./verbs/status.ts")),
+  verb("ls", "machines", "list machines", () => import("./verbs/ls.ts")),
+  verb("console", "machines", "attach to the serial console", () => import("./verbs/console.ts")),
+  verb("shell", "machines", "open a shell in a machine", () => import("./verbs/shell.ts")),
+  verb("exec", "machines", "run a command in a machine", () => import("./verbs/exec.ts")),
+  verb("logs", "machines", "show what a machine has printed", () => import("./verbs/logs.ts")),
+  verb("edit", "machines", "change cpus, memory, disk size", () => import("./verbs/edit.ts")),
+  verb("rm", "machines", "remove machines", () => import("./verbs/rm.ts")),
+  verb("inspect", "machines", "show everything about a machine", () => import("./verbs/inspect.ts")),
+  verb("port", "machines", "forward ports of a machine", () => import("./verbs/port.ts")),
+  verb("stats", "machines", "show live use of cpu, memory, disk, network", () => import("./verbs/stats.ts")),
+  verb("screenshot", "machines", "save a picture of the screen", () => import("./verbs/screenshot.ts")),
+  verb("image", "images", "list, pull, build, import and remove images", () => import("./verbs/image.ts")),
+  verb("ssh-config", "access", "let ssh NAME.skep find machines", () => import("./verbs/ssh-config.ts")),
+  verb("proxy", "access", "connect stdin and stdout to a machine's port", () => import("./verbs/proxy.ts")),
+  verb("login", "access", "remember a remote skepd", () => import("./verbs/login.ts")),
+  verb("token", "access", "make and revoke access tokens", () => import("./verbs/token.ts")),
+  verb("doctor", "host", "check what this host needs", () => import("./verbs/doctor.ts")),
+  verb("daemon", "host", "control skepd", () => import("./verbs/daemon.ts")),
+  verb("events", "host", "follow what happens", () => import("./verbs/events.ts")),
+  verb("jobs", "host", "list and cancel running work", () => import("./verbs/jobs.ts")),
+  verb(
+    "completion",
+    "host",
+    "print a completion script for bash, zsh or fish",
+    () => import("./verbs/completion.ts"),
+  ),
+  verb("version", "host", "show versions", () => import("./verbs/version.ts")),
+];

@@ -1,0 +1,39 @@
+import { parseDuration } from "@skep/base";
+import type { Command } from "commander";
+import { announce } from "../announce.ts";
+import { action } from "../context.ts";
+
+interface Flags {
+  all?: boolean;
+  force?: boolean;
+  timeout?: string;
+}
+
+export function define(command: Command): void {
+  command
+    .summary("stop and start machines")
+    .description("Shuts machines down and starts them again, with what `skep edit` has changed meanwhile.")
+    .argument("[names...]", "machines")
+    .option("-a, --all", "all machines that run")
+    .option("--force", "cut the power instead of shutting down")
+    .option("--timeout <duration>", "how long the guest may take to shut down, as in 30s")
+    .addHelpText("after", "\nExamples:\n  skep restart web\n  skep restart --all")
+    .action(
+      action(async (context, names: string[], flags: Flags) => {
+        const body = {
+          ...(flags.force === true ? { force: true } : {}),
+          ...(flags.timeout === undefined ? {} : { timeoutSeconds: parseDuration(flags.timeout) / 1000 }),
+        };
+        const chosen = await context.chosenMachines(
+          names,
+          flags.all,
+          (machine) => machine.state === "running",
+        );
+        const started = await context.forEach(chosen, async (name, view) => {
+          await context.job("restartMachine", { path: { name }, body }, view, chosen.length > 1 ? name : "");
+          return name;
+        });
+        await announce(context, started);
+      }),
+    );
+}

@@ -1,0 +1,26 @@
+import type { Command } from "commander";
+import { action } from "../context.ts";
+
+export function define(command: Command): void {
+  command
+    .summary("remove machines")
+    .description(
+      "Removes machines with their disks. A running one is refused, unless --force stops it first.",
+    )
+    .argument("[names...]", "machines")
+    .option("-a, --all", "all machines")
+    .option("--force", "stop them first")
+    .addHelpText("after", "\nExamples:\n  skep rm web\n  skep rm web db --force")
+    .action(
+      action(async (context, names: string[], flags: { all?: boolean; force?: boolean }) => {
+        const query = flags.force === true ? { force: true } : {};
+        const chosen = await context.chosenMachines(names, flags.all);
+        const removed = await context.forEach(chosen, async (name, view) => {
+          await context.job("removeMachine", { path: { name }, query }, view, chosen.length > 1 ? name : "");
+          return name;
+        });
+        if (context.options.json) context.printJson({ removed });
+        else if (removed.length > 0) context.print(removed.join("\n"));
+      }),
+    );
+}

@@ -1,0 +1,39 @@
+import { parseDuration } from "@skep/base";
+import type { Command } from "commander";
+import { announce } from "../announce.ts";
+import { action } from "../context.ts";
+
+interface Flags {
+  all?: boolean;
+  wait?: boolean;
+  timeout?: string;
+}
+
+export function define(command: Command): void {
+  command
+    .summary("start machines")
+    .description("Starts machines. One that runs already is left as it is.")
+    .argument("[names...]", "machines")
+    .option("-a, --all", "all machines that do not run")
+    .option("-w, --wait", "end when ssh or the agent answers")
+    .option("--timeout <duration>", "how long --wait waits, as in 90s or 5m")
+    .addHelpText("after", "\nExamples:\n  skep start web\n  skep start web db --wait\n  skep start --all")
+    .action(
+      action(async (context, names: string[], flags: Flags) => {
+        const body = {
+          ...(flags.wait === true ? { wait: true } : {}),
+          ...(flags.timeout === undefined ? {} : { waitSeconds: parseDuration(flags.timeout) / 1000 }),
+        };
+        const chosen = await context.chosenMachines(
+          names,
+          flags.all,
+          (machine) => machine.state === "stopped",
+        );
+        const started = await context.forEach(chosen, async (name, view) => {
+          await context.job("startMachine", { path: { name }, body }, view, chosen.length > 1 ? name : "");
+          return name;
+        });
+        await announce(context, started);
+      }),
+    );
+}
