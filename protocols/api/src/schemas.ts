@@ -18,7 +18,7 @@ export const ErrorResponse = Type.Object(
       hint: Type.Optional(Type.String()),
     }),
   },
-  { $id: "Error" },
+  { $id: "ErrorResponse" },
 );
 
 // ── machines ────────────────────────────────────────────────────────────────────────────────────
@@ -359,3 +359,55 @@ export const Listen = Type.Object(
   { address: Nullable(Type.String({ description: "HOST:PORT, or null to stop listening on TCP" })) },
   { ...strict, $id: "Listen" },
 );
+export type Listen = Static<typeof Listen>;
+export type TokenCreate = Static<typeof TokenCreate>;
+export type TokenCreated = Static<typeof TokenCreated>;
+export type ImageDetails = Static<typeof ImageDetails>;
+export type ErrorResponse = Static<typeof ErrorResponse>;
+
+// ── the exec socket's text frames ───────────────────────────────────────────────────────────────
+
+/** The client's first frame. An empty `command` is the login shell. */
+export const ExecRequest = Type.Object(
+  {
+    command: Type.Array(Type.String({ maxLength: 1_048_576 }), { maxItems: 4096 }),
+    tty: Type.Optional(
+      Type.Object(
+        {
+          columns: Type.Integer({ minimum: 1, maximum: 10_000 }),
+          rows: Type.Integer({ minimum: 1, maximum: 10_000 }),
+          term: Type.String({ maxLength: 128 }),
+        },
+        strict,
+      ),
+    ),
+    user: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+    env: Type.Optional(Type.Record(Type.String(), Type.String({ maxLength: 131_072 }))),
+    /** Ask for `{"stdinTaken": bytes}` frames, so that input never stops the socket. */
+    stdinTaken: Type.Optional(Type.Boolean()),
+  },
+  { ...strict, $id: "ExecRequest" },
+);
+export type ExecRequest = Static<typeof ExecRequest>;
+
+/** Any later text frame of the client. */
+export const ExecControl = Type.Union(
+  [
+    Type.Object(
+      {
+        resize: Type.Object(
+          {
+            columns: Type.Integer({ minimum: 1, maximum: 10_000 }),
+            rows: Type.Integer({ minimum: 1, maximum: 10_000 }),
+          },
+          strict,
+        ),
+      },
+      strict,
+    ),
+    Type.Object({ signal: Type.String({ pattern: "^[A-Z0-9]{1,16}$" }) }, strict),
+    Type.Object({ stdinEnd: Type.Literal(true) }, strict),
+  ],
+  { $id: "ExecControl" },
+);
+export type ExecControl = Static<typeof ExecControl>;

@@ -1,0 +1,55 @@
+import { closeSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { type Logger, pino } from "pino";
+
+const limitBytes = 10 * 1024 * 1024;
+
+/**
+ * Lines of JSON to `skepd.log`, written at once so that the last words of a crash are there. At
+ * 10 MiB it becomes `skepd.log.1`, and the one before is dropped.
+ */
+export class LogFile {
+  readonly #path: string;
+  readonly #limit: number;
+  #file: number;
+  #size: number;
+
+  constructor(home: string, limit = limitBytes) {
+    this.#path = join(home, "skepd.log");
+    this.#limit = limit;
+    this.#file = openSync(this.#path, "a", 0o600);
+    this.#size = fstatSync(this.#file).size;
+  }
+
+  write(line: string): void {
+    try {
+      if (this.#size + line.length > this.#limit) this.#rotate();
+      this.#size += writeSync(this.#file, line);
+    } catch {
+      // A full disk must not end the daemon; there is nowhere to say so.
+    }
+  }
+
+  #rotate(): void {
+    closeSync(this.#file);
+    renameSync(this.#path, `${this.#path}.1`);
+    this.#file = openSync(this.#path, "a", 0o600);
+    this.#size = 0;
+  }
+}
+
+export function createLog(home: string, foreground: boolean): Logger {
+  const file = new LogFile(home);
+  const stream = {
+    write(line: string) {
+      file.write(line);
+      if (foreground) process.stderr.write(line);
+    },
+  };
+  const level = process.env.SKEP_LOG_LEVEL ?? "info";
+  const known = ["trace", "debug", "info", "warn", "error", "fatal", "silent"].includes(level);
+  return pino(
+    { level: known ? level : "info", base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    stream,
+  );
+}

@@ -1,0 +1,140 @@
+import type { WebSocket } from "@fastify/websocket";
+import { ExecControl, ExecRequest } from "@skep/api/schemas";
+import { toSkepError } from "@skep/base";
+import type { ExecSession } from "@skep/machines";
+import { Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { type App, answers, type Context, nameParams } from "../context.ts";
+import { fail } from "../errors.ts";
+import { bytesOf, feed, guard, pump, sendFrame } from "../sockets.ts";
+import { parseFrame } from "../validation.ts";
+import { refusePlain } from "./console.ts";
+
+const firstFrameMs = 30_000;
+const channels = { stdin: 0, stdout: 1, stderr: 2 } as const;
+
+/**
+ * Channels as in Kubernetes' remote-command protocol: the first byte of a binary frame says which
+ * stream it belongs to. https://kubernetes.io/docs/reference/ (WebSocket streaming, v4 channels 0–2)
+ */
+export function execRoutes(app: App, { machines }: Context): void {
+  app.route({
+    method: "GET",
+    url: "/v1/machines/:name/exec",
+    schema: {
+      operationId: "machineExec",
+      tags: ["machines"],
+      description:
+        "WebSocket. The client's first text frame is an ExecRequest, later ones are ExecControl. The first " +
+        "byte of a binary frame is its channel: 0 stdin, 1 stdout, 2 stderr. Text frames of the server: " +
+        '{"started": {"transport"}}, {"stdinTaken": bytes} if asked for, then {"exit": status} or ' +
+        '{"error": {code, message, hint}}.',
+      params: nameParams,
+      response: answers(101, Type.Null()),
+    },
+    preHandler: async (request) => {
+      if (!request.ws) refusePlain(request.url);
+      machines.get(request.params.name);
+    },
+    handler: (request) => refusePlain(request.url),
+    wsHandler: async (socket, request) => {
+      guard(socket);
+      try {
+        const exit = await runSession(socket, (first) => machines.exec(request.params.name, first));
+        if (exit !== undefined) await sendFrame(socket, JSON.stringify({ exit }));
+        socket.close(1000);
+      } catch (error) {
+        const failure = toSkepError(error);
+        if (failure.code === "INTERNAL") request.log.error({ err: error }, "exec failed");
+        await sendFrame(socket, JSON.stringify({ error: failure.toJSON() }));
+        socket.close(failure.status < 500 ? 1008 : 1011);
+      }
+    },
+  });
+}
+
+/** Runs one command over the socket; undefined when the client left before its end. */
+async function runSession(
+  socket: WebSocket,
+  exec: (request: ExecRequest) => Promise<ExecSession>,
+): Promise<number | undefined> {
+  const request = parseFrame<ExecRequest>(Compile(ExecRequest))(await firstFrame(socket));
+  const { stdinTaken: tellTaken, ...command } = request;
+  socket.pause(); // input waits until there is somebody to take it
+  const session = await exec(command);
+  try {
+    if (socket.readyState !== socket.OPEN) return undefined;
+    const gone = new Promise<undefined>((resolve) => {
+      socket.once("close", () => resolve(undefined));
+    });
+    session.stdin.on("error", () => {}); // a command that does not read its input is no failure
+    const broken = takeFrames(socket, session, tellTaken === true);
+    await sendFrame(socket, JSON.stringify({ started: { transport: session.transport } }));
+    socket.resume();
+    const output = Promise.all([
+      pump(session.stdout, socket, onChannel(channels.stdout)),
+      pump(session.stderr, socket, onChannel(channels.stderr)),
+    ]);
+    const ended = output.then(() => session.exit);
+    ended.catch(() => {}); // it may lose the race below
+    return await Promise.race([ended, session.exit.then(() => ended), gone, broken]);
+  } finally {
+    session.close();
+  }
+}
+
+function firstFrame(socket: WebSocket): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(fail("FRAME_INVALID", { why: "no request came within 30 s" })),
+      firstFrameMs,
+    );
+    socket.once("close", () => {
+      clearTimeout(timer);
+      reject(fail("FRAME_INVALID", { why: "the client left before its request" }));
+    });
+    socket.once("message", (data, isBinary) => {
+      clearTimeout(timer);
+      if (isBinary) reject(fail("FRAME_INVALID", { why: "the first frame must be a text frame" }));
+      else resolve(bytesOf(data).toString("utf8"));
+    });
+  });
+}
+
+/** Hands the client's frames to the session; rejects at the first bad one. */
+function takeFrames(socket: WebSocket, session: ExecSession, tellTaken: boolean): Promise<never> {
+  const parse = parseFrame<ExecControl>(Compile(ExecControl));
+  let taken = 0;
+  return new Promise((_, reject) => {
+    socket.on("message", (data, isBinary) => {
+      const bytes = bytesOf(data);
+      try {
+        if (isBinary) {
+          if (bytes[0] !== channels.stdin)
+            throw fail("FRAME_INVALID", { why: "only channel 0 goes to the guest" });
+          const input = bytes.subarray(1);
+          feed(socket, session.stdin, input, () => {
+            taken += input.length;
+            if (tellTaken) void sendFrame(socket, JSON.stringify({ stdinTaken: taken }));
+          });
+          return;
+        }
+        const control = parse(bytes.toString("utf8"));
+        if ("resize" in control) session.resize(control.resize.columns, control.resize.rows);
+        else if ("signal" in control) session.signal(control.signal);
+        else session.stdin.end();
+      } catch (error) {
+        reject(error);
+      }
+    });
+  });
+}
+
+function onChannel(channel: number) {
+  return (piece: Uint8Array): Uint8Array => {
+    const frame = new Uint8Array(piece.length + 1);
+    frame[0] = channel;
+    frame.set(piece, 1);
+    return frame;
+  };
+}

@@ -1,0 +1,142 @@
+import {
+  Arch,
+  CatalogEntry,
+  Image,
+  ImageBuild,
+  ImageDetails,
+  ImageImport,
+  ImagePull,
+  Job,
+  Pruned,
+} from "@skep/api/schemas";
+import { Type } from "typebox";
+import { type App, answers, type Context } from "../context.ts";
+
+const tags = ["images"];
+const refParams = Type.Object({ ref: Type.String({ description: "name or digest" }) });
+const archQuery = Type.Object({ arch: Type.Optional(Arch) }, { additionalProperties: false });
+
+export function imageRoutes(app: App, { images, machines, jobs, events }: Context): void {
+  const added = (image: Image): Image => {
+    events.publish({ type: "image.added", subject: image.name, data: { digest: image.digest } });
+    return image;
+  };
+  const usedBy = () => machines.usedImages();
+
+  app.get(
+    "/v1/images",
+    { schema: { operationId: "listImages", tags, response: answers(200, Type.Array(Image)) } },
+    async () =>
+      (await images.list()).map((image) => ({ ...image, usedBy: usedBy().get(image.digest) ?? [] })),
+  );
+  app.get(
+    "/v1/images/:ref",
+    {
+      schema: {
+        operationId: "getImage",
+        tags,
+        params: refParams,
+        querystring: archQuery,
+        response: answers(200, ImageDetails),
+      },
+    },
+    async (request) => {
+      const details = await images.get(request.params.ref, request.query.arch);
+      return { ...details, image: { ...details.image, usedBy: usedBy().get(details.image.digest) ?? [] } };
+    },
+  );
+  app.post(
+    "/v1/images/pull",
+    { schema: { operationId: "pullImage", tags, body: ImagePull, response: answers(202, Job) } },
+    ({ body }, reply) => {
+      reply.code(202);
+      return jobs.start({ kind: "image.pull", subject: body.as ?? body.name, request: body }, async (work) =>
+        added(await images.pull(body, work)),
+      );
+    },
+  );
+  app.post(
+    "/v1/images/build",
+    { schema: { operationId: "buildImage", tags, body: ImageBuild, response: answers(202, Job) } },
+    ({ body }, reply) => {
+      reply.code(202);
+      return jobs.start(
+        { kind: "image.build", subject: body.name ?? "recipe", request: body },
+        async (work) => added(await images.build(body, work)),
+      );
+    },
+  );
+  app.post(
+    "/v1/images/import",
+    { schema: { operationId: "importImage", tags, body: ImageImport, response: answers(202, Job) } },
+    ({ body }, reply) => {
+      reply.code(202);
+      return jobs.start(
+        { kind: "image.import", subject: body.name ?? body.path, request: body },
+        async (work) => added(await images.import(body, work)),
+      );
+    },
+  );
+  app.post(
+    "/v1/images/prune",
+    {
+      schema: {
+        operationId: "pruneImages",
+        tags,
+        description: "Removes each image that no machine needs.",
+        response: answers(200, Pruned),
+      },
+    },
+    async () => {
+      const pruned = await images.prune(usedBy());
+      for (const subject of pruned.removed) events.publish({ type: "image.removed", subject, data: null });
+      return pruned;
+    },
+  );
+  app.post(
+    "/v1/images/:ref/verify",
+    {
+      schema: {
+        operationId: "verifyImage",
+        tags,
+        description: "Reads all of the image's files again and compares their digests.",
+        params: refParams,
+        response: answers(202, Job),
+      },
+    },
+    ({ params: { ref } }, reply) => {
+      reply.code(202);
+      return jobs.start({ kind: "image.verify", subject: ref, request: null }, () => images.verify(ref));
+    },
+  );
+  app.delete(
+    "/v1/images/:ref",
+    {
+      schema: {
+        operationId: "removeImage",
+        tags,
+        params: refParams,
+        querystring: archQuery,
+        response: answers(204, Type.Null()),
+      },
+    },
+    async ({ params, query }, reply) => {
+      await images.remove(params.ref, query.arch, usedBy());
+      events.publish({ type: "image.removed", subject: params.ref, data: null });
+      reply.code(204);
+      return null;
+    },
+  );
+  app.get(
+    "/v1/catalog",
+    {
+      schema: {
+        operationId: "catalog",
+        tags,
+        description: "Images that can be pulled by name.",
+        response: answers(200, Type.Array(CatalogEntry)),
+      },
+    },
+    () => images.catalog(),
+  );
+}

@@ -1,0 +1,575 @@
+// Made by scripts/generate-client.ts from the OpenAPI document of faces/control: npm run generate
+
+export interface CatalogEntry {
+  name: string;
+  arch: "x86_64" | "aarch64";
+  url: string;
+  user: string;
+  verification: string;
+  present: boolean;
+}
+
+export interface Check {
+  name: string;
+  status: "ok" | "warning" | "failed";
+  detail: string;
+  fix: string | null;
+}
+
+export interface ErrorResponse {
+  error: {
+    code: string;
+    message: string;
+    hint?: string;
+  };
+}
+
+export interface Event {
+  id: number;
+  time: string;
+  /** machine.state, machine.created, machine.removed, image.…, job.… */
+  type: string;
+  subject: string;
+  data: unknown;
+}
+
+export type ExecControl = {
+  resize: {
+    columns: number;
+    rows: number;
+  };
+} | {
+  signal: string;
+} | {
+  stdinEnd: true;
+};
+
+export interface ExecRequest {
+  command: string[];
+  tty?: {
+    columns: number;
+    rows: number;
+    term: string;
+  };
+  user?: string;
+  env?: Record<string, string>;
+  stdinTaken?: boolean;
+}
+
+export interface Image {
+  name: string;
+  /** sha256:… of the image's manifest */
+  digest: string;
+  arch: "x86_64" | "aarch64";
+  format: "raw" | "qcow2" | "none";
+  virtualBytes: number;
+  storedBytes: number;
+  /** a kernel is kept beside the disk */
+  directBoot: boolean;
+  user: string;
+  /** where it came from, for people */
+  source: string;
+  createdAt: string;
+  usedBy: string[];
+}
+
+export interface ImageBuild {
+  /** YAML text of a recipe */
+  recipe?: string;
+  /** a built-in recipe (debian-12, tiny), or the new image's name */
+  name?: string;
+  arch?: "x86_64" | "aarch64";
+  /** apt source lines instead of this host's */
+  source?: string;
+  force?: boolean;
+}
+
+export interface ImageDetails {
+  image: {
+    name: string;
+    /** sha256:… of the image's manifest */
+    digest: string;
+    arch: "x86_64" | "aarch64";
+    format: "raw" | "qcow2" | "none";
+    virtualBytes: number;
+    storedBytes: number;
+    /** a kernel is kept beside the disk */
+    directBoot: boolean;
+    user: string;
+    /** where it came from, for people */
+    source: string;
+    createdAt: string;
+    usedBy: string[];
+  };
+  manifest: unknown;
+  directory: string;
+}
+
+export interface ImageImport {
+  /** a file on skepd's host */
+  path: string;
+  name?: string;
+  arch?: "x86_64" | "aarch64";
+  user?: string;
+  sha256?: string;
+}
+
+export interface ImagePull {
+  /** a name of the catalog, or a URL */
+  name: string;
+  as?: string;
+  arch?: "x86_64" | "aarch64";
+  sha256?: string;
+  force?: boolean;
+}
+
+export interface Job {
+  id: string;
+  /** machine.create, image.pull, … */
+  kind: string;
+  /** the machine or image it works on */
+  subject: string;
+  state: "running" | "succeeded" | "failed" | "cancelled";
+  progress: {
+    phase: string;
+    done?: number;
+    total?: number;
+    unit?: "bytes" | "steps";
+  } | null;
+  notes: string[];
+  error: {
+    code: string;
+    message: string;
+    hint?: string;
+  } | null;
+  result: unknown;
+  createdAt: string;
+  finishedAt: string | null;
+}
+
+export interface Listen {
+  address: string | null;
+}
+
+export interface Machine {
+  id: string;
+  name: string;
+  state: "stopped" | "starting" | "running" | "paused" | "stopping" | "damaged";
+  reason: string | null;
+  image: string | null;
+  imageDigest: string | null;
+  from: string | null;
+  arch: "x86_64" | "aarch64";
+  cpus: number;
+  memoryMiB: number;
+  diskBytes: number;
+  firmware: "bios" | "uefi";
+  accelerator: string | null;
+  ports: ({
+    hostAddress: string;
+    hostPort: number;
+    guestPort: number;
+    protocol: "tcp" | "udp";
+    automatic: boolean;
+  })[];
+  dataDisks: {
+    sizeBytes: number;
+  }[];
+  ssh: {
+    host: string;
+    port: number;
+    user: string;
+  } | null;
+  mac: string;
+  autostart: boolean;
+  telnetPort: number | null;
+  pid: number | null;
+  ready: boolean;
+  createdAt: string;
+  startedAt: string | null;
+  directory: string;
+  sockets: {
+    console: string;
+    control: string;
+  };
+}
+
+export interface MachineEdit {
+  cpus?: number;
+  memoryMiB?: number;
+  diskBytes?: number;
+  autostart?: boolean;
+  user?: string;
+  kernelArguments?: string;
+  telnet?: boolean;
+}
+
+export interface MachineRequest {
+  name: string;
+  /** image name or digest */
+  image?: string;
+  /** a stopped machine whose disk is the base */
+  from?: string;
+  /** path of an ISO on skepd's host, booted first */
+  cdrom?: string;
+  arch?: "x86_64" | "aarch64";
+  cpus?: number;
+  memoryMiB?: number;
+  diskBytes?: number;
+  firmware?: "bios" | "uefi";
+  ports?: ({
+    /** default 127.0.0.1 */
+    hostAddress?: string;
+    hostPort: number;
+    guestPort: number;
+    protocol?: "tcp" | "udp";
+  })[];
+  dataDisks?: {
+    sizeBytes: number;
+  }[];
+  sshKeys?: string[];
+  /** login user; default: the image's */
+  user?: string;
+  userData?: string;
+  networkConfig?: string;
+  env?: Record<string, string>;
+  kernelArguments?: string;
+  autostart?: boolean;
+  telnet?: boolean;
+  start?: boolean;
+  /** with start: until ssh or the agent answers */
+  wait?: boolean;
+  waitSeconds?: number;
+}
+
+export interface MachineStats {
+  name: string;
+  time: string;
+  cpuSeconds: number;
+  memoryResidentBytes: number;
+  memoryMiB: number;
+  diskReadBytes: number;
+  diskWrittenBytes: number;
+  diskAllocatedBytes: number;
+  networkReceivedBytes: number | null;
+  networkSentBytes: number | null;
+}
+
+export interface Port {
+  hostAddress: string;
+  hostPort: number;
+  guestPort: number;
+  protocol: "tcp" | "udp";
+  automatic: boolean;
+}
+
+export interface PortRequest {
+  /** default 127.0.0.1 */
+  hostAddress?: string;
+  hostPort: number;
+  guestPort: number;
+  protocol?: "tcp" | "udp";
+}
+
+export interface Pruned {
+  removed: string[];
+  freedBytes: number;
+}
+
+export interface QemuCommand {
+  command: string[];
+}
+
+export interface RemoveRequest {
+  /** stop it first if it runs */
+  force?: boolean;
+}
+
+export interface StartRequest {
+  wait?: boolean;
+  waitSeconds?: number;
+}
+
+export interface StopRequest {
+  /** SIGKILL at once */
+  force?: boolean;
+  /** for ACPI and the agent together */
+  timeoutSeconds?: number;
+}
+
+export interface Token {
+  id: string;
+  name: string;
+  createdAt: string;
+  expiresAt: string | null;
+  lastUsedAt: string | null;
+}
+
+export interface TokenCreate {
+  name: string;
+  expiresInSeconds?: number;
+}
+
+export interface TokenCreated {
+  token: {
+    id: string;
+    name: string;
+    createdAt: string;
+    expiresAt: string | null;
+    lastUsedAt: string | null;
+  };
+  /** shown once */
+  secret: string;
+}
+
+export interface Version {
+  version: string;
+  apiVersion: 1;
+  pid: number;
+  home: string;
+  startedAt: string;
+  listen: string | null;
+}
+
+/** Parameters and answer of each operation. */
+export interface Operations {
+  /** Forwards a port, on a running machine at once. Answers with all of its ports. */
+  addPort: {
+    params: { path: { name: string }; body: PortRequest };
+    response: Port[];
+  };
+  /** Of each running machine. */
+  allStats: {
+    params: Record<never, never>;
+    response: MachineStats[];
+  };
+  buildImage: {
+    params: { body: ImageBuild };
+    response: Job;
+  };
+  /** Asks the job to stop and undo what it did; its events tell when that is done. */
+  cancelJob: {
+    params: { path: { id: string } };
+    response: Job;
+  };
+  /** Images that can be pulled by name. */
+  catalog: {
+    params: Record<never, never>;
+    response: CatalogEntry[];
+  };
+  createMachine: {
+    params: { body: MachineRequest };
+    response: Job;
+  };
+  createToken: {
+    params: { body: TokenCreate };
+    response: TokenCreated;
+  };
+  /** Whether this host has what skep needs. */
+  doctor: {
+    params: Record<never, never>;
+    response: Check[];
+  };
+  editMachine: {
+    params: { path: { name: string }; body: MachineEdit };
+    response: Job;
+  };
+  /** Server-sent events; each `data` is an Event. With Last-Event-ID, first what was missed; an Event of type `events.lost` says that some of it is no longer kept. */
+  events: {
+    params: Record<never, never>;
+    response: never;
+  };
+  getImage: {
+    params: { path: { ref: string }; query?: { arch?: "x86_64" | "aarch64" } };
+    response: ImageDetails;
+  };
+  getJob: {
+    params: { path: { id: string } };
+    response: Job;
+  };
+  getMachine: {
+    params: { path: { name: string } };
+    response: Machine;
+  };
+  importImage: {
+    params: { body: ImageImport };
+    response: Job;
+  };
+  /** Server-sent events; each `data` is the whole Job as it is then. Ends after the job's last state. */
+  jobEvents: {
+    params: { path: { id: string } };
+    response: never;
+  };
+  listImages: {
+    params: Record<never, never>;
+    response: Image[];
+  };
+  /** Newest first. */
+  listJobs: {
+    params: { query?: { state?: "running" | "succeeded" | "failed" | "cancelled"; kind?: string; subject?: string; limit?: number } };
+    response: Job[];
+  };
+  listMachines: {
+    params: { query?: { state?: "stopped" | "starting" | "running" | "paused" | "stopping" | "damaged"; image?: string; name?: string } };
+    response: Machine[];
+  };
+  listPorts: {
+    params: { path: { name: string } };
+    response: Port[];
+  };
+  listTokens: {
+    params: Record<never, never>;
+    response: Token[];
+  };
+  /** WebSocket. Binary frames are the serial console's bytes, both ways. Text frames of the server are JSON: {"writable": boolean} first, {"end": reason} last. */
+  machineConsole: {
+    params: { path: { name: string }; query?: { mode?: "watch" | "write" | "take"; replayBytes?: number } };
+    response: never;
+  };
+  /** WebSocket. The client's first text frame is an ExecRequest, later ones are ExecControl. The first byte of a binary frame is its channel: 0 stdin, 1 stdout, 2 stderr. Text frames of the server: {"started": {"transport"}}, {"stdinTaken": bytes} if asked for, then {"exit": status} or {"error": {code, message, hint}}. */
+  machineExec: {
+    params: { path: { name: string } };
+    response: never;
+  };
+  /** The kept log as it is, then with `follow` what is added, until the client leaves. */
+  machineLogs: {
+    params: { path: { name: string }; query?: { source?: "console" | "qemu"; sinceMs?: number; tailLines?: number; follow?: boolean } };
+    response: never;
+  };
+  /** The QEMU command line that starts it. */
+  machineQemu: {
+    params: { path: { name: string } };
+    response: QemuCommand;
+  };
+  machineScreenshot: {
+    params: { path: { name: string } };
+    response: never;
+  };
+  machineStats: {
+    params: { path: { name: string } };
+    response: MachineStats;
+  };
+  /** WebSocket. Binary frames are the bytes of a connection to a TCP port of the guest. */
+  machineTunnel: {
+    params: { path: { name: string }; query: { port: number } };
+    response: never;
+  };
+  /** For Prometheus. */
+  metrics: {
+    params: Record<never, never>;
+    response: never;
+  };
+  /** Removes each image that no machine needs. */
+  pruneImages: {
+    params: Record<never, never>;
+    response: Pruned;
+  };
+  pullImage: {
+    params: { body: ImagePull };
+    response: Job;
+  };
+  removeImage: {
+    params: { path: { ref: string }; query?: { arch?: "x86_64" | "aarch64" } };
+    response: undefined;
+  };
+  removeMachine: {
+    params: { path: { name: string }; query?: { force?: boolean } };
+    response: Job;
+  };
+  removePort: {
+    params: { path: { name: string; hostPort: number }; query?: { protocol?: "tcp" | "udp" } };
+    response: Port[];
+  };
+  removeToken: {
+    params: { path: { id: string } };
+    response: undefined;
+  };
+  restartMachine: {
+    params: { path: { name: string }; body: {
+        wait?: boolean;
+        waitSeconds?: number;
+        /** SIGKILL at once */
+        force?: boolean;
+        /** for ACPI and the agent together */
+        timeoutSeconds?: number;
+      } };
+    response: Job;
+  };
+  /** Listens on TCP with TLS and tokens, now and after later starts; null ends it. */
+  setListen: {
+    params: { body: Listen };
+    response: Version;
+  };
+  /** Ends skepd; running jobs are cancelled, machines run on. */
+  shutdown: {
+    params: Record<never, never>;
+    response: undefined;
+  };
+  /** A file for ssh's Include: hosts `NAME.skep`. */
+  sshConfig: {
+    params: Record<never, never>;
+    response: never;
+  };
+  startMachine: {
+    params: { path: { name: string }; body: StartRequest };
+    response: Job;
+  };
+  stopMachine: {
+    params: { path: { name: string }; body: StopRequest };
+    response: Job;
+  };
+  /** Reads all of the image's files again and compares their digests. */
+  verifyImage: {
+    params: { path: { ref: string } };
+    response: Job;
+  };
+  version: {
+    params: Record<never, never>;
+    response: Version;
+  };
+}
+
+export const operations = {
+  addPort: { method: "POST", path: "/v1/machines/{name}/ports", kind: "json" },
+  allStats: { method: "GET", path: "/v1/stats", kind: "json" },
+  buildImage: { method: "POST", path: "/v1/images/build", kind: "json" },
+  cancelJob: { method: "POST", path: "/v1/jobs/{id}/cancel", kind: "json" },
+  catalog: { method: "GET", path: "/v1/catalog", kind: "json" },
+  createMachine: { method: "POST", path: "/v1/machines", kind: "json" },
+  createToken: { method: "POST", path: "/v1/tokens", kind: "json" },
+  doctor: { method: "GET", path: "/v1/doctor", kind: "json" },
+  editMachine: { method: "PATCH", path: "/v1/machines/{name}", kind: "json" },
+  events: { method: "GET", path: "/v1/events", kind: "events" },
+  getImage: { method: "GET", path: "/v1/images/{ref}", kind: "json" },
+  getJob: { method: "GET", path: "/v1/jobs/{id}", kind: "json" },
+  getMachine: { method: "GET", path: "/v1/machines/{name}", kind: "json" },
+  importImage: { method: "POST", path: "/v1/images/import", kind: "json" },
+  jobEvents: { method: "GET", path: "/v1/jobs/{id}/events", kind: "events" },
+  listImages: { method: "GET", path: "/v1/images", kind: "json" },
+  listJobs: { method: "GET", path: "/v1/jobs", kind: "json" },
+  listMachines: { method: "GET", path: "/v1/machines", kind: "json" },
+  listPorts: { method: "GET", path: "/v1/machines/{name}/ports", kind: "json" },
+  listTokens: { method: "GET", path: "/v1/tokens", kind: "json" },
+  machineConsole: { method: "GET", path: "/v1/machines/{name}/console", kind: "socket" },
+  machineExec: { method: "GET", path: "/v1/machines/{name}/exec", kind: "socket" },
+  machineLogs: { method: "GET", path: "/v1/machines/{name}/logs", kind: "raw" },
+  machineQemu: { method: "GET", path: "/v1/machines/{name}/qemu", kind: "json" },
+  machineScreenshot: { method: "GET", path: "/v1/machines/{name}/screenshot", kind: "raw" },
+  machineStats: { method: "GET", path: "/v1/machines/{name}/stats", kind: "json" },
+  machineTunnel: { method: "GET", path: "/v1/machines/{name}/tunnel", kind: "socket" },
+  metrics: { method: "GET", path: "/metrics", kind: "raw" },
+  pruneImages: { method: "POST", path: "/v1/images/prune", kind: "json" },
+  pullImage: { method: "POST", path: "/v1/images/pull", kind: "json" },
+  removeImage: { method: "DELETE", path: "/v1/images/{ref}", kind: "json" },
+  removeMachine: { method: "DELETE", path: "/v1/machines/{name}", kind: "json" },
+  removePort: { method: "DELETE", path: "/v1/machines/{name}/ports/{hostPort}", kind: "json" },
+  removeToken: { method: "DELETE", path: "/v1/tokens/{id}", kind: "json" },
+  restartMachine: { method: "POST", path: "/v1/machines/{name}/restart", kind: "json" },
+  setListen: { method: "PUT", path: "/v1/listen", kind: "json" },
+  shutdown: { method: "POST", path: "/v1/shutdown", kind: "json" },
+  sshConfig: { method: "GET", path: "/v1/ssh-config", kind: "raw" },
+  startMachine: { method: "POST", path: "/v1/machines/{name}/start", kind: "json" },
+  stopMachine: { method: "POST", path: "/v1/machines/{name}/stop", kind: "json" },
+  verifyImage: { method: "POST", path: "/v1/images/{ref}/verify", kind: "json" },
+  version: { method: "GET", path: "/v1/version", kind: "json" },
+} as const;
