@@ -29,8 +29,10 @@ export async function chooseFreePort(
   protocol: "tcp" | "udp",
   taken: (port: number) => boolean,
 ): Promise<number> {
-  for (let attempt = 0; attempt < 200; attempt += 1) {
-    const port = randomInt(firstPort, lastPort + 1);
+  const count = lastPort - firstPort + 1;
+  const start = randomInt(count); // at random, so that two homes seldom try the same
+  for (let step = 0; step < count; step += 1) {
+    const port = firstPort + ((start + step) % count);
     if (!taken(port) && (await isFree(address, port, protocol))) return port;
   }
   throw fail("PORT_TAKEN", { port: `${firstPort}-${lastPort}`, by: " everywhere", guest: "…" });

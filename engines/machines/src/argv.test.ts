@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { qemuArguments } from "./argv.ts";
+import type { MachineFile } from "./machine-file.ts";
+import { machinePaths, runtimePaths } from "./paths.ts";
+
+const file: MachineFile = {
+  version: 1,
+  id: "03b49149-ddde-4aee-a2d6-47ed93d7dba8",
+  name: "web",
+  createdAt: "2026-01-01T00:00:00.000Z",
+  arch: "x86_64",
+  cpus: 2,
+  memoryMiB: 2048,
+  firmware: "bios",
+  machineType: "pc-q35-7.2",
+  mac: "52:54:00:01:02:03",
+  generation: "7f3ba9ee-94e2-4ffa-a82a-90721b717c3b",
+  uid: null,
+  image: { name: "debian-12", digest: "sha256:00" },
+  from: null,
+  boot: {
+    kernel: "images/00/vmlinuz",
+    initramfs: "images/00/initramfs",
+    arguments: "root=LABEL=skep-root ro",
+  },
+  kernelArguments: "",
+  disk: { sizeBytes: 10 * 1024 ** 3, base: { path: "images/00/disk.raw", format: "raw" } },
+  cdrom: null,
+  dataDisks: [],
+  slots: [],
+  ports: [{ hostAddress: "127.0.0.1", hostPort: 20022, guestPort: 22, protocol: "tcp", automatic: true }],
+  user: "debian",
+  ssh: true,
+  seeded: true,
+  autostart: false,
+  telnetPort: null,
+};
+
+function line(change: Partial<MachineFile> = {}, home = "/srv/skep"): string[] {
+  const changed = { ...file, ...change };
+  return qemuArguments(changed, {
+    qemu: "/usr/bin/qemu-system-x86_64",
+    accelerator: "tcg",
+    home,
+    paths: machinePaths(home, changed.name),
+    runtime: runtimePaths("/run/skep/12345678", changed.id),
+    firmwareCode: changed.firmware === "uefi" ? "/usr/share/firmware.fd" : null,
+  });
+}
+
+const after = (args: string[], option: string) => args.filter((_, index) => args[index - 1] === option);
+
+describe("QEMU's command line", () => {
+  it("is a function of the machine's file", () => {
+    assert.deepEqual(line(), line());
+  });
+
+  it("keeps QEMU from starting programs, whatever the machine is", () => {
+    for (const change of [{}, { arch: "aarch64", machineType: "virt-7.2", firmware: "uefi" }] as const) {
+      assert.ok(
+        line(change).includes("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+      );
+    }
+  });
+
+  it("counts memory in MiB, never in MB", () => {
+    assert.deepEqual(after(line({ memoryMiB: 512 }), "-m"), ["512M"]);
+  });
+
+  it("names the disk's base itself, so that the overlay's header cannot choose a file of the host", () => {
+    const root = after(line(), "-blockdev").map((text) => JSON.parse(text))[0];
+    assert.equal(root.backing.file.filename, "/srv/skep/images/00/disk.raw");
+    assert.equal(root.backing["read-only"], true);
+  });
+
+  it("doubles commas in paths, which its option parser splits at", () => {
+    const args = line({}, "/srv/a,b");
+    assert.ok(
+      after(args, "-chardev").some((text) => text.includes("logfile=/srv/a,,b/machines/web/console.log")),
+    );
+  });
+
+  it("binds forwards to the address that was asked for", () => {
+    assert.match(after(line(), "-netdev")[0] as string, /hostfwd=tcp:127\.0\.0\.1:20022-:22$/);
+  });
+
+  it("keeps every fixed device at its place when disks are added", () => {
+    const fixed = (args: string[]) =>
+      after(args, "-device").filter((text) => /id=(network|serial|disk-root|port\d)/.test(text));
+    assert.deepEqual(
+      fixed(line()),
+      fixed(line({ dataDisks: Array.from({ length: 16 }, () => ({ sizeBytes: 1024 })) })),
+    );
+  });
+
+  it("gives an ISO the place after the disk", () => {
+    const devices = after(line({ cdrom: "/isos/a.iso", boot: null, seeded: false }), "-device");
+    assert.ok(
+      devices.some((text) => text.startsWith("virtio-blk-pci,drive=root") && text.includes("bootindex=0")),
+    );
+    assert.ok(devices.some((text) => text.startsWith("ide-cd") && text.includes("bootindex=1")));
+  });
+});

@@ -1,0 +1,33 @@
+import type { ImageStore } from "@skep/images";
+import type { KeyPair } from "./keys.ts";
+import type { Machine } from "./machine.ts";
+import type { QemuPrograms } from "./qemu.ts";
+import type { SshConnections } from "./ssh.ts";
+
+/** What the room writes its log to; pino's loggers are one. */
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface MachineEvent {
+  type: "machine.created" | "machine.state" | "machine.ready" | "machine.changed" | "machine.removed";
+  subject: string;
+  data: unknown;
+}
+
+/** What every verb is given: the installation it works in. */
+export interface Context {
+  home: string;
+  runtime: string;
+  images: ImageStore;
+  log: Log;
+  programs: QemuPrograms;
+  ssh: SshConnections;
+  /** All machines by name. */
+  machines: Map<string, Machine>;
+  emit(event: MachineEvent): void;
+  ownKeys(): Promise<KeyPair>;
+}

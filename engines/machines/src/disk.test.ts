@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { run } from "@skep/base";
+import { baseChain, checkDiskSize, createDisk, finishFreeze, linkLayer, sweepLayers } from "./disk.ts";
+
+const sizeBytes = 16 * 1024 ** 2;
+let home: string;
+let disk: string;
+
+const write = (path: string, pattern: number) =>
+  run("qemu-io", ["-f", "qcow2", "-c", `write -P ${pattern} 0 64k`, path]);
+const holds = async (path: string, pattern: number) => {
+  const { stdout } = await run("qemu-io", ["-r", "-f", "qcow2", "-c", `read -P ${pattern} 0 64k`, path], {
+    okStatuses: [0, 1],
+  });
+  return !stdout.includes("Pattern verification failed");
+};
+
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), "skep-disk-"));
+  await mkdir(join(home, "machines/a"), { recursive: true });
+  disk = join(home, "machines/a/disk.qcow2");
+  await createDisk(disk, { home, sizeBytes, base: null, uid: null });
+  await write(disk, 1);
+});
+
+afterEach(() => rm(home, { recursive: true, force: true }));
+
+const record = { base: null, from: "a", createdAt: "" };
+
+describe("sharing a disk", () => {
+  it("lets two machines write without seeing one another", async () => {
+    const base = await linkLayer(home, disk, record);
+    await finishFreeze({ home, disk, sizeBytes, base, uid: null });
+    const other = join(home, "b.qcow2");
+    await createDisk(other, { home, sizeBytes, base, uid: null });
+    await write(other, 2);
+    await write(disk, 3);
+    assert.ok(await holds(other, 2));
+    assert.ok(await holds(disk, 3));
+    assert.ok(await holds(join(home, base.path), 1));
+  });
+
+  it("is finished after a crash between its halves, and is not done twice", async () => {
+    const base = await linkLayer(home, disk, record);
+    assert.equal((await stat(disk)).ino, (await stat(join(home, base.path))).ino);
+    await finishFreeze({ home, disk, sizeBytes, base, uid: null });
+    await write(disk, 4);
+    await finishFreeze({ home, disk, sizeBytes, base, uid: null });
+    assert.ok(await holds(disk, 4));
+  });
+
+  it("keeps a layer while anything stands on it, through other layers too", async () => {
+    const first = await linkLayer(home, disk, record);
+    await finishFreeze({ home, disk, sizeBytes, base: first, uid: null });
+    const second = await linkLayer(home, disk, { ...record, base: first });
+    await finishFreeze({ home, disk, sizeBytes, base: second, uid: null });
+    assert.deepEqual(await baseChain(home, second), [second, first]);
+    await sweepLayers(home, [second, null]);
+    assert.equal((await readdir(join(home, "layers"))).length, 4);
+    await sweepLayers(home, [first]);
+    assert.equal((await readdir(join(home, "layers"))).length, 2);
+    await sweepLayers(home, []);
+    assert.deepEqual(await readdir(join(home, "layers")), []);
+  });
+});
+
+describe("disk sizes", () => {
+  it("refuses a disk that this host could never fill", async () => {
+    await assert.rejects(checkDiskSize(home, 2 ** 52), { code: "DISK_TOO_LARGE" });
+  });
+});

@@ -1,0 +1,64 @@
+import type { MachineEdit } from "@skep/api/schemas";
+import { formatSize, type Work } from "@skep/base";
+import { checkDiskSize, growDisk } from "./disk.ts";
+import { fail } from "./errors.ts";
+import { chooseFreePort } from "./host-ports.ts";
+import { giveTo } from "./host-user.ts";
+import type { Machine } from "./machine.ts";
+import type { MachineFile } from "./machine-file.ts";
+import { portOwner } from "./ports.ts";
+
+/** Changes a machine's settings; those of the board need a stopped machine. */
+export async function editMachine(machine: Machine, edit: MachineEdit, work: Work): Promise<void> {
+  const { file, name, context } = machine;
+  const board = ["cpus", "memoryMiB", "diskBytes", "kernelArguments", "telnet"] as const;
+  const verbs = {
+    cpus: "change the cpus of",
+    memoryMiB: "change the memory of",
+    diskBytes: "resize the disk of",
+    kernelArguments: "change the kernel arguments of",
+    telnet: "change the telnet console of",
+  };
+  if (machine.state !== "stopped") {
+    const asked = board.find((key) => edit[key] !== undefined);
+    if (asked !== undefined) throw fail("MACHINE_RUNNING", { verb: verbs[asked], name });
+  }
+  const change: Partial<MachineFile> = {};
+  if (edit.cpus !== undefined) change.cpus = edit.cpus;
+  if (edit.memoryMiB !== undefined) change.memoryMiB = edit.memoryMiB;
+  if (edit.autostart !== undefined) change.autostart = edit.autostart;
+  if (edit.user !== undefined) change.user = edit.user;
+  if (edit.kernelArguments !== undefined) change.kernelArguments = edit.kernelArguments;
+  if (edit.telnet !== undefined) {
+    const owner = portOwner(context);
+    change.telnetPort = edit.telnet
+      ? (file.telnetPort ??
+        (await chooseFreePort("127.0.0.1", "tcp", (port) => owner(port, "tcp") !== undefined)))
+      : null;
+  }
+  if (edit.diskBytes !== undefined) change.disk = await grow(machine, edit.diskBytes, work);
+  await machine.save(change);
+}
+
+async function grow(machine: Machine, wanted: number, work: Work): Promise<MachineFile["disk"]> {
+  const { file, name, context, paths } = machine;
+  if (file.disk === null) {
+    throw fail("MACHINE_INVALID", {
+      name,
+      why: "it has no disk",
+      hint: "make one from an image with a disk",
+    });
+  }
+  const sizeBytes = Math.ceil(wanted / 512) * 512;
+  if (sizeBytes < file.disk.sizeBytes) {
+    throw fail("DISK_TOO_SMALL", {
+      size: formatSize(sizeBytes),
+      what: `the disk of ${name} (a disk only grows)`,
+      minimum: formatSize(file.disk.sizeBytes),
+    });
+  }
+  await checkDiskSize(context.home, sizeBytes);
+  await growDisk(paths.disk, sizeBytes, work.signal);
+  await giveTo(file.uid, paths.disk, 0o600);
+  return { ...file.disk, sizeBytes };
+}

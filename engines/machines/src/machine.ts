@@ -1,0 +1,123 @@
+import { join } from "node:path";
+import type { MachineState, Machine as MachineView } from "@skep/api/schemas";
+import { ConsoleLog } from "./console-log.ts";
+import type { Context } from "./context.ts";
+import { fail } from "./errors.ts";
+import type { LiveMachine } from "./live.ts";
+import type { MachineFile, RunRecord } from "./machine-file.ts";
+import { writeMachineFile } from "./machine-file.ts";
+import { type MachinePaths, machinePaths, type RuntimePaths, runtimePaths } from "./paths.ts";
+
+/** One machine of this home, stopped or running. */
+export class Machine {
+  readonly context: Context;
+  file: MachineFile;
+  run: RunRecord | undefined;
+  state: Exclude<MachineState, "damaged"> = "stopped";
+  reason: string | null = null;
+  ready = false;
+  /** There while QEMU runs. */
+  live: LiveMachine | undefined;
+  readonly consoleLog: ConsoleLog;
+
+  private constructor(
+    context: Context,
+    file: MachineFile,
+    run: RunRecord | undefined,
+    consoleLog: ConsoleLog,
+  ) {
+    this.context = context;
+    this.file = file;
+    this.run = run;
+    this.reason = run?.reason ?? null;
+    this.consoleLog = consoleLog;
+  }
+
+  static async open(context: Context, file: MachineFile, run?: RunRecord): Promise<Machine> {
+    const consoleLog = await ConsoleLog.open(machinePaths(context.home, file.name).consoleLog);
+    return new Machine(context, file, run, consoleLog);
+  }
+
+  get name(): string {
+    return this.file.name;
+  }
+
+  get paths(): MachinePaths {
+    return machinePaths(this.context.home, this.file.name);
+  }
+
+  get runtime(): RuntimePaths {
+    return runtimePaths(this.context.runtime, this.file.id);
+  }
+
+  /** The live QEMU, or MACHINE_NOT_RUNNING. */
+  running(): LiveMachine {
+    if (this.live === undefined) throw fail("MACHINE_NOT_RUNNING", { name: this.name });
+    return this.live;
+  }
+
+  setState(state: Machine["state"], reason: string | null = null): void {
+    if (this.state === state && this.reason === reason) return;
+    this.state = state;
+    this.reason = reason;
+    if (state === "stopped" || state === "starting") this.ready = false;
+    this.context.log.info({ machine: this.name, state, reason }, "machine state");
+    this.context.emit({ type: "machine.state", subject: this.name, data: { state, reason } });
+  }
+
+  setReady(by: "ssh" | "agent"): void {
+    if (this.ready) return;
+    this.ready = true;
+    this.context.emit({ type: "machine.ready", subject: this.name, data: { by } });
+  }
+
+  async save(change: Partial<MachineFile>): Promise<void> {
+    const file = { ...this.file, ...change };
+    await writeMachineFile(this.paths.file, file);
+    this.file = file;
+    this.context.emit({ type: "machine.changed", subject: this.name, data: Object.keys(change) });
+  }
+
+  /** The forwarded port of the guest's ssh server. */
+  sshPort(): { host: string; port: number } | undefined {
+    const port = this.file.ports.find(({ guestPort, protocol }) => guestPort === 22 && protocol === "tcp");
+    if (port === undefined || port.hostPort === 0) return undefined;
+    const host = port.hostAddress === "0.0.0.0" ? "127.0.0.1" : port.hostAddress;
+    return { host, port: port.hostPort };
+  }
+
+  view(): MachineView {
+    const { file, live } = this;
+    const ssh = file.ssh ? this.sshPort() : undefined;
+    return {
+      id: file.id,
+      name: file.name,
+      state: this.state,
+      reason: this.reason,
+      image: file.image?.name ?? null,
+      imageDigest: file.image?.digest ?? null,
+      from: file.from,
+      arch: file.arch,
+      cpus: file.cpus,
+      memoryMiB: file.memoryMiB,
+      diskBytes: file.disk?.sizeBytes ?? 0,
+      firmware: file.firmware,
+      accelerator: live === undefined ? null : (this.run?.accelerator ?? null),
+      ports: file.ports,
+      dataDisks: file.dataDisks,
+      ssh: ssh === undefined ? null : { ...ssh, user: file.user },
+      mac: file.mac,
+      autostart: file.autostart,
+      telnetPort: file.telnetPort,
+      pid: live?.process.pid ?? null,
+      ready: this.ready,
+      createdAt: file.createdAt,
+      startedAt: live === undefined ? null : (this.run?.startedAt ?? null),
+      directory: this.paths.directory,
+      sockets: {
+        console: join(this.paths.directory, "console.sock"),
+        control: join(this.paths.directory, "control.sock"),
+      },
+    };
+  }
+}

@@ -1,0 +1,436 @@
+import { readdirSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import type {
+  Check,
+  MachineEdit,
+  MachineRequest,
+  MachineStats,
+  Machine as MachineView,
+  Port,
+  PortRequest,
+  RemoveRequest,
+  StartRequest,
+  StopRequest,
+} from "@skep/api/schemas";
+import {
+  bootId,
+  checkName,
+  KeyedMutex,
+  quietWork,
+  readFileIfThere,
+  type Work,
+  writeFileAtomic,
+} from "@skep/base";
+import type { ImageStore } from "@skep/images";
+import { type AcceleratorVerdict, knownAccelerator, nativeArch } from "./accelerator.ts";
+import { type ConsoleLog, PlainLog } from "./console-log.ts";
+import type { Context, Log, MachineEvent } from "./context.ts";
+import { createMachine, prepareHome } from "./create.ts";
+import { diagnose } from "./doctor.ts";
+import { editMachine } from "./edit.ts";
+import { fail } from "./errors.ts";
+import { openExec } from "./exec.ts";
+import { ownKeyPair } from "./keys.ts";
+import { clearRuntime } from "./live.ts";
+import { Machine } from "./machine.ts";
+import { readMachineFile, readRunRecord } from "./machine-file.ts";
+import { homePaths, machinePaths } from "./paths.ts";
+import { addPort, removePort } from "./ports.ts";
+import { findProcess, findProcesses } from "./process.ts";
+import { QemuPrograms } from "./qemu.ts";
+import { waitReady } from "./ready.ts";
+import { discard, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
+import { SshConnections } from "./ssh.ts";
+import { sshConfig, writeSshConfig } from "./ssh-config.ts";
+import { adoptMachine, commandLine, startMachine } from "./start.ts";
+import { machineStats, screenshot } from "./stats.ts";
+import { stopMachine } from "./stop.ts";
+import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "./types.ts";
+
+export interface MachinesOptions {
+  home: string;
+  runtime: string;
+  images: ImageStore;
+  log: Log;
+  onEvent(event: MachineEvent): void;
+}
+
+/** A machine whose file cannot be read: shown, and removable, but nothing else. */
+interface DamagedMachine {
+  name: string;
+  reason: string;
+}
+
+/** All machines of one home. One process at a time may hold it: see skepd's lock. */
+export class Machines implements AsyncDisposable {
+  readonly #context: Context;
+  readonly #damaged = new Map<string, DamagedMachine>();
+  readonly #mutex = new KeyedMutex();
+
+  private constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /** Reads every machine's file and takes over those that run. */
+  static async open(options: MachinesOptions): Promise<Machines> {
+    const { home, runtime, images, log, onEvent } = options;
+    let keys: ReturnType<typeof ownKeyPair> | undefined;
+    const context: Context = {
+      home,
+      runtime,
+      images,
+      log,
+      programs: new QemuPrograms(),
+      ssh: new SshConnections(),
+      machines: new Map(),
+      emit: (event) => {
+        onEvent(event);
+        if (event.type !== "machine.state" && event.type !== "machine.ready") {
+          writeSshConfig(context).catch((error: unknown) =>
+            log.warn({ err: error }, "cannot write the ssh config"),
+          );
+        }
+      },
+      ownKeys: () => {
+        keys ??= ownKeyPair(homePaths(home).sshKey);
+        keys.catch(() => {
+          keys = undefined;
+        });
+        return keys;
+      },
+    };
+    const machines = new Machines(context);
+    await prepareHome(home);
+    await sweepLeftovers(context);
+    await machines.#load();
+    await machines.#adoptRunning();
+    await sweepUnusedLayers(context).catch((error: unknown) =>
+      log.warn({ err: error }, "cannot sweep layers"),
+    );
+    return machines;
+  }
+
+  async #load(): Promise<void> {
+    const { home, machines, log } = this.#context;
+    const entries = await readdir(homePaths(home).machines, { withFileTypes: true });
+    for (const entry of entries) {
+      if (!entry.isDirectory() || entry.name.startsWith(".")) continue;
+      const paths = machinePaths(home, entry.name);
+      try {
+        const file = await readMachineFile(paths.file, entry.name);
+        machines.set(entry.name, await Machine.open(this.#context, file, await readRunRecord(paths.run)));
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        this.#damaged.set(entry.name, { name: entry.name, reason });
+        log.error({ machine: entry.name, err: error }, "machine is damaged");
+      }
+    }
+  }
+
+  async #adoptRunning(): Promise<void> {
+    const { machines, log } = this.#context;
+    const all = [...machines.values()];
+    const found = findProcesses(new Set(all.map(({ file }) => file.id)));
+    await Promise.all(
+      all.map(async (machine) => {
+        const process = found.get(machine.file.id) ?? findProcess(machine.file.id, machine.runtime.pid);
+        if (process === undefined) return await this.#noteEnd(machine);
+        try {
+          await adoptMachine(machine, process);
+          log.info({ machine: machine.name, pid: process.pid }, "found running");
+        } catch (error) {
+          machine.setState(
+            "running",
+            "its monitor does not answer (is another program connected to qmp.sock?)",
+          );
+          log.error({ machine: machine.name, err: error }, "cannot adopt");
+        }
+      }),
+    );
+  }
+
+  /** Its QEMU is gone: say why where it ended while nobody looked. */
+  async #noteEnd(machine: Machine): Promise<void> {
+    await clearRuntime(machine);
+    const { run } = machine;
+    if (run === undefined || run.stoppedAt !== null) return;
+    const rebooted = run.bootId !== bootId();
+    machine.reason = rebooted ? "the host was restarted" : "ended while skepd was not running";
+  }
+
+  /** Starts machines marked `autostart`, once per boot of the host. */
+  async autostart(work: Work = quietWork()): Promise<void> {
+    const marker = join(this.#context.home, "autostarted");
+    if ((await readFileIfThere(marker)) === bootId()) return;
+    await writeFileAtomic(marker, bootId());
+    for (const machine of this.#context.machines.values()) {
+      if (!machine.file.autostart || machine.live !== undefined) continue;
+      try {
+        await this.start(machine.name, {}, work);
+      } catch (error) {
+        this.#context.log.error({ machine: machine.name, err: error }, "cannot autostart");
+      }
+    }
+  }
+
+  list(): MachineView[] {
+    this.#forgetVanished();
+    const views = [...this.#context.machines.values()].map((machine) => machine.view());
+    for (const damaged of this.#damaged.values()) views.push(damagedView(this.#context.home, damaged));
+    return views.sort((a, b) => a.name.localeCompare(b.name));
+  }
+
+  get(name: string): MachineView {
+    this.#forgetVanished();
+    const damaged = this.#damaged.get(name);
+    return damaged === undefined ? this.#machine(name).view() : damagedView(this.#context.home, damaged);
+  }
+
+  /** A directory removed by hand takes a stopped machine with it; a running one shows it as its reason. */
+  #forgetVanished(): void {
+    const { home, machines } = this.#context;
+    const present = new Set(readdirSync(homePaths(home).machines));
+    for (const [name, machine] of machines) {
+      if (present.has(name)) continue;
+      if (machine.live !== undefined) {
+        machine.reason = `its directory ${machine.paths.directory} was removed`;
+      } else if (machine.state === "stopped") {
+        machines.delete(name);
+        this.#context.emit({
+          type: "machine.removed",
+          subject: name,
+          data: { id: machine.file.id, byHand: true },
+        });
+      }
+    }
+    for (const name of this.#damaged.keys()) if (!present.has(name)) this.#damaged.delete(name);
+  }
+
+  #machine(name: string): Machine {
+    const machine = this.#context.machines.get(name);
+    if (machine !== undefined) return machine;
+    const damaged = this.#damaged.get(name);
+    if (damaged !== undefined) {
+      const path = machinePaths(this.#context.home, name).file;
+      throw fail("MACHINE_DAMAGED", { name, why: damaged.reason, path });
+    }
+    throw fail("MACHINE_NOT_FOUND", { name: name.slice(0, 80) });
+  }
+
+  async create(request: MachineRequest, work: Work): Promise<MachineView> {
+    checkName(request.name);
+    if (this.#context.machines.has(request.name)) throw fail("MACHINE_EXISTS", { name: request.name });
+    // The base must not start, change or vanish meanwhile.
+    const make = () => createMachine(this.#context, request, work);
+    const locked = request.from === undefined ? make : () => this.#mutex.run(request.from as string, make);
+    const machine = await this.#mutex.run(request.name, async () => {
+      const made = await locked();
+      if (request.start === true) {
+        try {
+          await startMachine(made, work);
+        } catch (error) {
+          await removeMachine(made, { force: true }, quietWork());
+          throw error;
+        }
+      }
+      return made;
+    });
+    if (request.start === true && request.wait === true) await waitReady(machine, request, work);
+    return machine.view();
+  }
+
+  async start(name: string, request: StartRequest, work: Work): Promise<MachineView> {
+    const machine = this.#machine(name);
+    await this.#mutex.run(name, () => startMachine(machine, work));
+    if (request.wait === true) await waitReady(machine, request, work);
+    return machine.view();
+  }
+
+  async stop(name: string, request: StopRequest, work: Work): Promise<MachineView> {
+    const machine = this.#machine(name);
+    await this.#mutex.run(name, () => stopMachine(machine, request, work));
+    return machine.view();
+  }
+
+  async restart(name: string, request: StartRequest & StopRequest, work: Work): Promise<MachineView> {
+    const machine = this.#machine(name);
+    await this.#mutex.run(name, async () => {
+      await stopMachine(machine, request, work);
+      await startMachine(machine, work);
+    });
+    if (request.wait === true) await waitReady(machine, request, work);
+    return machine.view();
+  }
+
+  async remove(name: string, request: RemoveRequest, work: Work): Promise<void> {
+    const damaged = this.#damaged.get(name);
+    if (damaged !== undefined) {
+      if (request.force !== true) this.#machine(name); // throws, and says how
+      await discard(this.#context, machinePaths(this.#context.home, name).directory, `damaged-${name}`);
+      this.#damaged.delete(name);
+      this.#context.emit({ type: "machine.removed", subject: name, data: {} });
+      return;
+    }
+    const machine = this.#machine(name);
+    await this.#mutex.run(name, () => removeMachine(machine, request, work));
+  }
+
+  async edit(name: string, edit: MachineEdit, work: Work): Promise<MachineView> {
+    const machine = this.#machine(name);
+    await this.#mutex.run(name, () => editMachine(machine, edit, work));
+    return machine.view();
+  }
+
+  async addPort(name: string, request: PortRequest): Promise<Port[]> {
+    const machine = this.#machine(name);
+    return await this.#mutex.run(name, () => addPort(machine, request));
+  }
+
+  async removePort(name: string, request: { hostPort: number; protocol?: "tcp" | "udp" }): Promise<Port[]> {
+    const machine = this.#machine(name);
+    return await this.#mutex.run(name, () => removePort(machine, request));
+  }
+
+  async stats(name: string): Promise<MachineStats> {
+    return await machineStats(this.#machine(name));
+  }
+
+  async screenshot(name: string): Promise<Buffer> {
+    return await screenshot(this.#machine(name));
+  }
+
+  /** The whole command line, as it is or would be. */
+  async qemuCommand(name: string): Promise<string[]> {
+    const machine = this.#machine(name);
+    const qemu = await this.#context.programs.get(machine.file.arch);
+    return await commandLine(machine, qemu, await this.#verdict(machine));
+  }
+
+  async #verdict(machine: Machine): Promise<AcceleratorVerdict> {
+    const { home, programs } = this.#context;
+    const qemu = await programs.get(machine.file.arch);
+    const native = machine.file.arch === nativeArch;
+    const known = native ? await knownAccelerator(homePaths(home).accelerator, qemu) : undefined;
+    const accelerator = native && process.platform === "darwin" ? "hvf" : "tcg";
+    return (
+      known ?? {
+        version: 1,
+        bootId: bootId(),
+        qemuVersion: qemu.version,
+        accelerator,
+        detail: "not probed yet",
+      }
+    );
+  }
+
+  logs(name: string, options: LogOptions): AsyncIterable<Uint8Array> {
+    const machine = this.#machine(name);
+    const log: ConsoleLog | PlainLog =
+      options.source === "qemu" ? new PlainLog(machine.paths.qemuLog) : machine.consoleLog;
+    return options.follow === true ? log.follow(options) : log.read(options);
+  }
+
+  async console(name: string, options: ConsoleOptions): Promise<ConsoleAttachment> {
+    return await this.#machine(name).running().console.attach(options);
+  }
+
+  async exec(name: string, request: ExecRequest): Promise<ExecSession> {
+    const machine = this.#machine(name);
+    machine.running();
+    return await openExec(machine, request);
+  }
+
+  async tunnel(name: string, guestPort: number): Promise<Duplex> {
+    const machine = this.#machine(name);
+    machine.running();
+    return await this.#context.ssh.forward(machine, guestPort);
+  }
+
+  sshConfig(): string {
+    return sshConfig(this.#context);
+  }
+
+  /** Digests of images that machines stand on, with the machines' names. */
+  usedImages(): Map<string, string[]> {
+    const used = new Map<string, string[]>();
+    for (const { file, name } of this.#context.machines.values()) {
+      if (file.image === null) continue;
+      used.set(file.image.digest, [...(used.get(file.image.digest) ?? []), name]);
+    }
+    return used;
+  }
+
+  async doctor(): Promise<Check[]> {
+    const checks = await diagnose(this.#context);
+    for (const { name, reason } of this.#damaged.values()) {
+      checks.push({
+        name: `machine ${name}`,
+        status: "failed",
+        detail: reason,
+        fix: `skep rm --force ${name}`,
+      });
+    }
+    return checks;
+  }
+
+  /**
+   * What became of a job that a killed skepd left half done. A machine is there as a whole or not
+   * at all, so that only a start that was asked for may remain to be done.
+   */
+  async recover(kind: string, subject: string, request: unknown): Promise<"finished" | "undone"> {
+    const machine = this.#context.machines.get(subject);
+    const wanted = request as { start?: boolean } | null;
+    if (kind === "machine.remove") return machine === undefined ? "finished" : "undone";
+    if (machine === undefined) return "undone";
+    const starts =
+      kind === "machine.start" ||
+      kind === "machine.restart" ||
+      (kind === "machine.create" && wanted?.start === true);
+    if (starts) await this.start(subject, {}, quietWork());
+    if (kind === "machine.stop") return machine.live === undefined ? "finished" : "undone";
+    return starts || kind === "machine.create" ? "finished" : "undone";
+  }
+
+  /** Lets go of every machine; they run on. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#context.machines.values()].map((machine) => machine.live?.detach()));
+    await this.#context.ssh[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function damagedView(home: string, { name, reason }: DamagedMachine): MachineView {
+  const paths = machinePaths(home, name);
+  return {
+    id: "",
+    name,
+    state: "damaged",
+    reason,
+    image: null,
+    imageDigest: null,
+    from: null,
+    arch: nativeArch,
+    cpus: 0,
+    memoryMiB: 0,
+    diskBytes: 0,
+    firmware: "bios",
+    accelerator: null,
+    ports: [],
+    dataDisks: [],
+    ssh: null,
+    mac: "",
+    autostart: false,
+    telnetPort: null,
+    pid: null,
+    ready: false,
+    createdAt: "",
+    startedAt: null,
+    directory: paths.directory,
+    sockets: { console: "", control: "" },
+  };
+}

@@ -1,0 +1,94 @@
+import type { StartRequest } from "@skep/api/schemas";
+import type { Work } from "@skep/base";
+import { fail } from "./errors.ts";
+import type { LiveMachine } from "./live.ts";
+import type { Machine } from "./machine.ts";
+
+/** A native guest answers within half a minute; an emulated one may take several. */
+const defaultSeconds = { native: 180, tcg: 600 };
+/** With the agent there and ssh not, ssh is on its way or switched off. */
+const sshAfterAgentMs = 60_000;
+
+/**
+ * Waits until the guest answers: an ssh handshake, or the agent where there is no ssh server. A
+ * port that accepts means nothing, for QEMU's network accepts before the guest runs.
+ */
+export async function waitReady(machine: Machine, request: StartRequest, work: Work): Promise<void> {
+  const live = machine.running();
+  if (machine.ready) return;
+  const emulated = machine.run?.accelerator === "tcg";
+  const seconds = request.waitSeconds ?? (emulated ? defaultSeconds.tcg : defaultSeconds.native);
+  work.report({ phase: `waiting for ${machine.name} to answer` });
+  const timeout = AbortSignal.timeout(seconds * 1000);
+  const over = new AbortController();
+  const signal = AbortSignal.any([work.signal, timeout, over.signal]);
+  const ended = live.gone.then(() => {
+    throw fail("QEMU_GONE", { name: machine.name, reason: machine.reason ?? "it was stopped" });
+  });
+  ended.catch(() => undefined);
+  try {
+    machine.setReady(await Promise.race([answer(machine, live, signal), ended]));
+  } catch (error) {
+    work.signal.throwIfAborted();
+    if (timeout.aborted) {
+      throw fail(
+        "NOT_READY",
+        { name: machine.name, seconds, console: await consoleEnd(machine) },
+        { cause: error },
+      );
+    }
+    throw error;
+  } finally {
+    over.abort();
+  }
+}
+
+async function answer(machine: Machine, live: LiveMachine, signal: AbortSignal): Promise<"ssh" | "agent"> {
+  const agent = agentAnswers(live, signal);
+  if (!machine.file.ssh) {
+    await agent;
+    return "agent";
+  }
+  agent.catch(() => undefined);
+  const giveUp = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const ssh = machine.context.ssh
+    .waitForHandshake(machine, AbortSignal.any([signal, giveUp.signal]))
+    .then(() => "ssh" as const);
+  const late = agent.then(
+    () =>
+      new Promise<"agent">((resolve) => {
+        timer = setTimeout(() => resolve("agent"), sshAfterAgentMs);
+      }),
+  );
+  late.catch(() => undefined);
+  try {
+    return await Promise.race([ssh, late.catch(() => ssh)]);
+  } finally {
+    clearTimeout(timer);
+    giveUp.abort();
+    ssh.catch(() => undefined);
+  }
+}
+
+async function agentAnswers(live: LiveMachine, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      await live.agent.ping({ timeoutMs: 10_000, signal });
+      return;
+    } catch (error) {
+      if (signal.aborted || !live.alive) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+
+async function consoleEnd(machine: Machine): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of machine.consoleLog.read({ tailLines: 20 })) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks)
+    .toString("utf8")
+    .replace(/\r/g, "")
+    .replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "");
+}

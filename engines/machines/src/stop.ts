@@ -1,0 +1,84 @@
+import type { StopRequest } from "@skep/api/schemas";
+import type { Work } from "@skep/base";
+import type { LiveMachine } from "./live.ts";
+import type { Machine } from "./machine.ts";
+import { signalProcess, waitGone } from "./process.ts";
+
+/** Default limits of each step, in milliseconds. */
+const limits = { acpi: 50_000, agent: 20_000, quit: 15_000, kill: 10_000 };
+/** A guest early in its boot misses a press of the power button, so it is pressed again. */
+const pressEveryMs = 5000;
+
+/**
+ * Stops a machine: the power button, then the agent, then QEMU's own end (which closes the disks
+ * cleanly), then SIGKILL; each step only when the one before did not do it in its time.
+ */
+export async function stopMachine(machine: Machine, request: StopRequest, work: Work): Promise<void> {
+  const { live } = machine;
+  if (live === undefined) return;
+  live.stopRequested = true;
+  const before = machine.state;
+  machine.setState("stopping");
+  try {
+    const asked = request.timeoutSeconds === undefined ? undefined : request.timeoutSeconds * 1000;
+    // A paused guest cannot hear; one that panicked will not listen.
+    const deaf = request.force === true || before === "paused";
+    if (!deaf && (await pressPower(live, asked ?? limits.acpi, work))) return;
+    if (
+      !deaf &&
+      (await askAgent(live, asked === undefined ? limits.agent : Math.min(asked, limits.agent), work))
+    )
+      return;
+    await end(live, work);
+  } catch (error) {
+    if (machine.live === live && live.alive) {
+      live.stopRequested = false;
+      if (machine.state === "stopping") machine.setState(before);
+    }
+    throw error;
+  }
+}
+
+async function goneWithin(live: LiveMachine, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+  if (!(await waitGone(live.process, timeoutMs, signal))) return false;
+  await live.gone;
+  return true;
+}
+
+async function pressPower(live: LiveMachine, limitMs: number, work: Work): Promise<boolean> {
+  work.report({ phase: `shutting ${live.machine.name} down` });
+  const until = Date.now() + limitMs;
+  do {
+    try {
+      await live.qmp.execute("system_powerdown", {}, { timeoutMs: 5000, signal: work.signal });
+    } catch (error) {
+      if (work.signal.aborted) throw error;
+      return goneWithin(live, 1000);
+    }
+    const left = Math.max(0, until - Date.now());
+    if (await goneWithin(live, Math.min(left, pressEveryMs), work.signal)) return true;
+  } while (Date.now() < until);
+  return false;
+}
+
+async function askAgent(live: LiveMachine, limitMs: number, work: Work): Promise<boolean> {
+  work.note(`${live.machine.name} does not react to its power button; asking its agent`);
+  try {
+    await live.agent.ping({ timeoutMs: 3000, signal: work.signal });
+    await live.agent.shutdown("powerdown", { timeoutMs: 5000, signal: work.signal });
+  } catch (error) {
+    if (work.signal.aborted) throw error;
+    return goneWithin(live, 0);
+  }
+  return goneWithin(live, limitMs, work.signal);
+}
+
+/** From here on there is no way back, so cancelling no longer counts. */
+async function end(live: LiveMachine, work: Work): Promise<void> {
+  work.report({ phase: `ending ${live.machine.name}` });
+  await live.qmp.execute("quit", {}, { timeoutMs: 5000 }).catch(() => undefined);
+  if (await goneWithin(live, limits.quit)) return;
+  work.note(`QEMU of ${live.machine.name} does not end; killing it`);
+  signalProcess(live.process, "SIGKILL");
+  await goneWithin(live, limits.kill);
+}
