@@ -1,1 +1,2 @@
+export { ImageStore } from "./image-store.ts";
 export type { StoredImage } from "./types.ts";

@@ -1,0 +1,188 @@
+import { createHash } from "node:crypto";
+import { copyFile, mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import { run, type Work } from "@skep/base";
+import { fail } from "./errors.ts";
+import { digestFile, type InstalledPackage } from "./manifest.ts";
+import { copyKeyrings, makeTree } from "./mmdebstrap.ts";
+import { diskFile, assetPath, initramfsFile, kernelFile } from "./paths.ts";
+import type { Recipe } from "./recipe.ts";
+import { findCommand } from "./requirements.ts";
+import type { BuildContext, BuiltFiles } from "./build.ts";
+
+const label = "skep-root";
+const console_ = { x86_64: "ttyS0", aarch64: "ttyAMA0" } as const;
+const mebibyte = 1024 * 1024;
+
+/** Builds the root file system, its kernel and its initramfs into the staging directory. */
+export async function buildDisk(context: BuildContext, work: Work): Promise<BuiltFiles> {
+  const { recipe, arch, scratch, staging } = context;
+  const tree = join(scratch, "root.tar");
+  const packageList = join(scratch, "packages");
+  await makeTree(
+    {
+      name: recipe.name,
+      arch,
+      suite: recipe.suite,
+      source: context.source,
+      variant: "apt",
+      packages: [...recipe.packages, recipe.kernel[arch] as string],
+      sourceDateEpoch: context.sourceDateEpoch,
+      exclude: recipe.exclude,
+      hooks: await treeHooks(context, packageList),
+      target: tree,
+      scratch,
+      log: context.log,
+    },
+    work,
+  );
+  work.report({ phase: `${recipe.name}: making the disk` });
+  const rootTreeDigest = await digestFile(tree, work.signal);
+  const boot = await takeKernel(tree, scratch, staging, recipe, work);
+  const virtualBytes = await makeFileSystem(tree, join(staging, diskFile.raw), context, work);
+  return {
+    disk: { file: diskFile.raw, format: "raw", virtualBytes },
+    kernelArguments: [`root=LABEL=${label}`, `console=${console_[arch]}`, recipe.kernelArguments].join(" ").trim(),
+    ssh: recipe.packages.includes("openssh-server"),
+    rootTreeDigest,
+    ...boot,
+    packages: parsePackages(await readFile(packageList, "utf8")),
+  };
+}
+
+/**
+ * The recipe's files come before the packages, since packages look at them (initramfs-tools), and again
+ * after them, since packages overwrite them; then its commands; then what no image may keep is taken out.
+ */
+async function treeHooks(context: BuildContext, packageList: string): Promise<string[]> {
+  const { recipe, scratch, source } = context;
+  const keyrings = await copyKeyrings(source, scratch);
+  const overlay = join(scratch, "overlay");
+  const place = async (path: string, content: string | Uint8Array, mode: number) => {
+    const target = join(overlay, path);
+    await mkdir(join(target, ".."), { recursive: true, mode: 0o755 });
+    await writeFile(target, content, { mode });
+    const handle = await open(target, "r");
+    await handle.chmod(mode).finally(() => handle.close());
+  };
+  for (const { path, copy } of keyrings) await place(path, await readFile(copy), 0o644);
+  for (const file of recipe.files) await place(file.path, file.content, Number.parseInt(file.mode ?? "644", 8));
+  const tar = join(scratch, "overlay.tar");
+  await mkdir(overlay, { recursive: true });
+  // Files only: the directories that hold them keep the mode that their packages gave them.
+  await run("sh", ["-c", 'cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | tar --null --no-recursion --owner=0 --group=0 --numeric-owner --mtime="@$2" -cf "$3" -T -', "sh", overlay, String(context.sourceDateEpoch), tar]);
+  const owners = recipe.files.filter((file) => file.owner !== undefined);
+  const script = [
+    "set -e",
+    ...owners.map((file) => `chown ${file.owner} ${shellQuote(file.path)}`),
+    ...recipe.commands.map((command) => `echo ${shellQuote(`+ ${command.split("\n")[0]}`)} >&2\n${command}`),
+    "dpkg-query -W -f '${Package}\\t${Version}\\t${Architecture}\\n' >/.skep-packages",
+    "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*",
+    `cat >/etc/apt/sources.list.d/${recipe.distribution}.sources <<'END-OF-SOURCES'\n${source.text}\nEND-OF-SOURCES`,
+    await readFile(assetPath("disk", "clean.sh"), "utf8"),
+  ].join("\n");
+  const scriptFile = join(scratch, "finish.sh");
+  await writeFile(scriptFile, `${script}\n`, { mode: 0o644 });
+  return [
+    `--essential-hook=tar-in ${shellQuote(tar)} /`,
+    `--customize-hook=tar-in ${shellQuote(tar)} /`,
+    `--customize-hook=upload ${shellQuote(scriptFile)} /.skep-finish`,
+    '--customize-hook=chroot "$1" /bin/sh /.skep-finish',
+    `--customize-hook=download /.skep-packages ${shellQuote(packageList)}`,
+    '--customize-hook=rm "$1"/.skep-finish "$1"/.skep-packages',
+  ];
+}
+
+/** Takes the newest kernel and its initramfs out of the tree; they are booted directly. */
+async function takeKernel(tree: string, scratch: string, staging: string, recipe: Recipe, work: Work) {
+  await run("tar", ["-xf", tree, "-C", scratch, "--no-same-owner", "./boot"], { signal: work.signal });
+  const boot = join(scratch, "boot");
+  const files = await readdir(boot);
+  const version = newestKernel(files);
+  const phase = "looking for the kernel";
+  const log = "none";
+  if (version === undefined) throw fail("BUILD_FAILED", { name: recipe.name, phase, why: "/boot has no vmlinuz", log });
+  if (!files.includes(`initrd.img-${version}`)) {
+    throw fail("BUILD_FAILED", { name: recipe.name, phase, why: "/boot has no initrd.img: is initramfs-tools a package of the recipe?", log });
+  }
+  await copyFile(join(boot, `vmlinuz-${version}`), join(staging, kernelFile));
+  await copyFile(join(boot, `initrd.img-${version}`), join(staging, initramfsFile));
+  const config = await readFile(join(boot, `config-${version}`), "utf8").catch(() => "");
+  await rm(boot, { recursive: true });
+  return { kernelVersion: version, vmGenerationId: /^CONFIG_VMGENID=[ym]$/m.test(config) };
+}
+
+export function newestKernel(files: readonly string[]): string | undefined {
+  const versions = files.filter((file) => file.startsWith("vmlinuz-")).map((file) => file.slice("vmlinuz-".length));
+  return versions.sort((a, b) => a.localeCompare(b, "en", { numeric: true })).at(-1);
+}
+
+/**
+ * An ext4 file system without a partition table, the same bytes for the same tree: fixed UUID and hash
+ * seed, and every time in it is the source date. mke2fs 1.47.0 takes ctime and atime from the
+ * unpacked files, so debugfs sets those afterwards.
+ */
+async function makeFileSystem(tree: string, target: string, context: BuildContext, work: Work): Promise<number> {
+  const { recipe, scratch, sourceDateEpoch } = context;
+  const root = join(scratch, "root");
+  const seed = uuidOf(`${recipe.name} ${context.arch} ${await digestFile(tree, work.signal)}`);
+  const script = `set -e
+mkdir -p "$2"; trap 'rm -rf --one-file-system "$2"' EXIT
+tar -xpf "$1" -C "$2" --numeric-owner --xattrs --xattrs-include='*'
+used=$(du -s -B1 --apparent-size "$2" | cut -f1); files=$(find "$2" | wc -l)
+# Blocks are half empty on average, inodes take 256 bytes each, the journal its own.
+size=$(( (used + files * 4096 + $4) * 104 / 100 + 96 * ${mebibyte} )); size=$(( (size / ${mebibyte} + 4) / 4 * 4 * ${mebibyte} ))
+truncate -s "$size" "$3"
+mke2fs -q -F -t ext4 -m 1 -J size=64 -L ${label} -U ${seed} -E hash_seed=${seed},lazy_itable_init=1,lazy_journal_init=1,nodiscard -d "$2" "$3"
+`;
+  const inside = userInfo().uid === 0 ? [] : ["--map-root-user", "--map-auto"];
+  const env = {
+    PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    LC_ALL: "C",
+    MKE2FS_CONFIG: assetPath("disk", "mke2fs.conf"),
+    E2FSPROGS_FAKE_TIME: String(sourceDateEpoch),
+  };
+  const arguments_ = ["sh", "-c", script, "sh", tree, root, target, String(recipe.roomBytes)];
+  await run("unshare", [...inside, "--mount", ...arguments_], { signal: work.signal, env });
+  const dump = await run((await findCommand("dumpe2fs")) ?? "dumpe2fs", [target], { signal: work.signal, env });
+  const fixes = usedInodes(dump.stdout).flatMap((inode) => [
+    `sif <${inode}> ctime @${sourceDateEpoch}`,
+    `sif <${inode}> atime @${sourceDateEpoch}`,
+  ]);
+  const fixFile = join(scratch, "times");
+  await writeFile(fixFile, `${fixes.join("\n")}\n`);
+  await run((await findCommand("debugfs")) ?? "debugfs", ["-w", "-f", fixFile, target], { signal: work.signal, env });
+  return (await stat(target)).size;
+}
+
+/** Inodes in use above the reserved ones, from dumpe2fs's list of the free ones in each group. */
+export function usedInodes(dump: string): number[] {
+  const count = Number(/^Inode count:\s+(\d+)$/m.exec(dump)?.[1] ?? 0);
+  const free = new Set<number>();
+  for (const [, list] of dump.matchAll(/^ {2}Free inodes: (.*)$/gm)) {
+    for (const [, from, to] of (list as string).matchAll(/(\d+)(?:-(\d+))?/g)) {
+      for (let inode = Number(from); inode <= Number(to ?? from); inode += 1) free.add(inode);
+    }
+  }
+  const used: number[] = [];
+  for (let inode = 11; inode <= count; inode += 1) if (!free.has(inode)) used.push(inode);
+  return used;
+}
+
+function uuidOf(text: string): string {
+  const hex = createHash("sha256").update(text).digest("hex");
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}
+
+function parsePackages(text: string): InstalledPackage[] {
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => line.split("\t"))
+    .map(([name = "", version = "", arch = ""]) => ({ name, version, arch }));
+}
+
+function shellQuote(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,54 @@
+/** Every name that this room has on disk, below `$SKEP_HOME`. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Arch } from "@skep/api/schemas";
+
+export interface ImagePaths {
+  /** `images/<64 hex digits>/`: one immutable image each. */
+  images: string;
+  /** `images/refs/<arch>/<name>.json`: which digest a name means. */
+  refs: string;
+  /** `cache/downloads/`: partial downloads and what is known of them. */
+  downloads: string;
+  /** `cache/apt/`: packages of earlier builds. */
+  packages: string;
+  /** `cache/build/`: trees that are being built. */
+  builds: string;
+  /** `cache/locks/`: one lock file for each thing that only one process may make at a time. */
+  locks: string;
+  /** `logs/`: what the last build of each name printed. */
+  logs: string;
+  /** `catalog.yaml`: the user's own entries. */
+  catalog: string;
+}
+
+export function imagePaths(home: string): ImagePaths {
+  return {
+    images: join(home, "images"),
+    refs: join(home, "images", "refs"),
+    downloads: join(home, "cache", "downloads"),
+    packages: join(home, "cache", "apt"),
+    builds: join(home, "cache", "build"),
+    locks: join(home, "cache", "locks"),
+    logs: join(home, "cache", "logs"),
+    catalog: join(home, "catalog.yaml"),
+  };
+}
+
+export const manifestFile = "image.json";
+export const kernelFile = "vmlinuz";
+export const initramfsFile = "initramfs";
+export const diskFile = { raw: "disk.raw", qcow2: "disk.qcow2" } as const;
+
+export function refFile(paths: ImagePaths, arch: Arch, name: string): string {
+  return join(paths.refs, arch, `${name}.json`);
+}
+
+/** A file that ships with this room: `catalog.yaml`, `recipes/…`, `tiny/init`. */
+export function assetPath(...names: string[]): string {
+  const candidates = ["../assets", "./assets", "./images-assets"].map((folder) =>
+    join(fileURLToPath(new URL(folder, import.meta.url)), ...names),
+  );
+  return candidates.find((path) => existsSync(path)) ?? (candidates[0] as string);
+}
