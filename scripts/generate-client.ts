@@ -6,13 +6,9 @@ import { glob, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import {
-  createControl,
-  type ImageEngine,
-  type MachineEngine,
-  openStore,
-} from "../faces/control/src/index.ts";
-import type { ErrorTable } from "../protocols/base/src/index.ts";
+import type { ErrorTable } from "@skep/base";
+import { createControl, type ImageEngine, type MachineEngine, openStore } from "@skep/control";
+import { silentLog } from "@skep/control/testing";
 
 interface Schema {
   $ref?: string;
@@ -50,12 +46,11 @@ export const errorsPath = join(repository, "docs/errors.md");
 export async function openApiDocument(): Promise<Document> {
   const directory = await mkdtemp(join(tmpdir(), "skep-generate-"));
   const store = openStore(join(directory, "skep.db"));
-  const { pino } = await import("pino");
   const control = await createControl({
     machines: {} as MachineEngine,
     images: {} as ImageEngine,
     store,
-    log: pino({ enabled: false }),
+    log: silentLog,
     version: "0",
     home: directory,
     tlsDirectory: join(directory, "tls"),
