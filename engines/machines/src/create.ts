@@ -69,7 +69,7 @@ export async function createMachine(context: Context, request: MachineRequest, w
   await rename(directory, paths.directory);
   await syncDirectory(homePaths(context.home).machines);
   undo.keep();
-  const machine = await Machine.open(context, file);
+  const machine = new Machine(context, file);
   context.machines.set(name, machine);
   context.emit({ type: "machine.created", subject: name, data: { id: file.id } });
   return machine;

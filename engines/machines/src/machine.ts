@@ -20,22 +20,12 @@ export class Machine {
   live: LiveMachine | undefined;
   readonly consoleLog: ConsoleLog;
 
-  private constructor(
-    context: Context,
-    file: MachineFile,
-    run: RunRecord | undefined,
-    consoleLog: ConsoleLog,
-  ) {
+  constructor(context: Context, file: MachineFile, run?: RunRecord) {
     this.context = context;
     this.file = file;
     this.run = run;
     this.reason = run?.reason ?? null;
-    this.consoleLog = consoleLog;
-  }
-
-  static async open(context: Context, file: MachineFile, run?: RunRecord): Promise<Machine> {
-    const consoleLog = await ConsoleLog.open(machinePaths(context.home, file.name).consoleLog);
-    return new Machine(context, file, run, consoleLog);
+    this.consoleLog = new ConsoleLog(this.paths.consoleLog);
   }
 
   get name(): string {

@@ -120,7 +120,7 @@ export class Machines implements AsyncDisposable {
       const paths = machinePaths(home, entry.name);
       try {
         const file = await readMachineFile(paths.file, entry.name);
-        machines.set(entry.name, await Machine.open(this.#context, file, await readRunRecord(paths.run)));
+        machines.set(entry.name, new Machine(this.#context, file, await readRunRecord(paths.run)));
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         this.#damaged.set(entry.name, { name: entry.name, reason });
