@@ -195,7 +195,7 @@ export async function interruptible<T>(
 
 /** A verb's action: given the context, its arguments and its options; the result is the exit status. */
 export function action<A extends unknown[]>(
-  work: (context: Context, ...args: A) => Promise<number | undefined | void>,
+  work: (context: Context, ...args: A) => Promise<unknown>,
 ): (...args: unknown[]) => Promise<void> {
   return async (...args) => {
     const command = args.at(-1) as Command;

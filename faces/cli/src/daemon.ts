@@ -73,12 +73,18 @@ export function daemonCommand(environment: NodeJS.ProcessEnv = process.env): str
   return [process.execPath, ...conditions, program];
 }
 
-async function lastLines(path: string, fromByte: number, count: number): Promise<string> {
+/** What a skepd that died has said last: its plain words, or else the messages of its log. */
+async function lastWords(path: string, fromByte: number): Promise<string> {
   const bytes = await readFile(path).catch(() => Buffer.alloc(0));
   const lines = bytes.subarray(Math.min(fromByte, bytes.length)).toString("utf8").trimEnd().split("\n");
-  const text = lines.slice(-count).join("\n").trim();
-  return text === "" ? "" : `:\n${text}`;
+  const plain = lines.filter((line) => line !== "" && !line.startsWith("{"));
+  const logged = lines.flatMap((line) => /"msg":"([^"]*)"/.exec(line)?.[1] ?? []);
+  const shown = (plain.length > 0 ? plain : logged).slice(-12);
+  return shown.length === 0 ? "" : `:\n${shown.join("\n")}`;
 }
+
+/** How skepd ends when another one holds the home's lock. */
+const lockedStatus = 3;
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -124,10 +130,9 @@ export async function ensureDaemon(home: string, options: StartOptions = {}): Pr
     if (ended !== undefined) {
       endedAt ??= performance.now();
       // The loser of a race for the lock ends at once: the winner is then on its way.
-      const winner = await readDaemonRecord(home);
-      const patienceMs = winner === undefined || winner.pid === child.pid ? 1500 : 30_000;
+      const patienceMs = ended === `status ${lockedStatus}` ? 30_000 : 0;
       if (performance.now() - endedAt > patienceMs) {
-        throw fail("DAEMON_DIED", { status: ended, log: await lastLines(logPath, logStart, 12), logPath });
+        throw fail("DAEMON_DIED", { status: ended, log: await lastWords(logPath, logStart), logPath });
       }
     } else if (performance.now() > deadline) {
       throw fail("DAEMON_SILENT", { pid: child.pid, socket: socketPath });

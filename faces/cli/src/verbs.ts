@@ -30,6 +30,7 @@ export const verbs: readonly Verb[] = [
   verb("console", "machines", "attach to the serial console", () => import("./verbs/console.ts")),
   verb("shell", "machines", "open a shell in a machine", () => import("./verbs/shell.ts")),
   verb("exec", "machines", "run a command in a machine", () => import("./verbs/exec.ts")),
+  verb("cp", "machines", "copy files in and out", () => import("./verbs/cp.ts")),
   verb("logs", "machines", "show what a machine has printed", () => import("./verbs/logs.ts")),
   verb("edit", "machines", "change cpus, memory, disk size", () => import("./verbs/edit.ts")),
   verb("rm", "machines", "remove machines", () => import("./verbs/rm.ts")),

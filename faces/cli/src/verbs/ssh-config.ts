@@ -1,9 +1,9 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { ensureDirectory, writeFileAtomic } from "@skep/base";
 import type { Command } from "commander";
 import { action } from "../context.ts";
+import { usage } from "../errors.ts";
 import { includeConfig } from "../ssh-include.ts";
 
 export function define(command: Command): void {
@@ -20,17 +20,16 @@ export function define(command: Command): void {
     )
     .action(
       action(async (context, flags: { install?: boolean }) => {
+        if (flags.install === true && context.host !== undefined) {
+          throw usage("--install is for the machines of this host", "print it instead: skep ssh-config");
+        }
         const config = await text(await (await context.client()).stream("sshConfig"));
         if (flags.install !== true) {
           if (context.options.json) context.printJson({ config });
           else context.print(config);
           return;
         }
-        const file = join(context.home, "ssh_config");
-        if (context.host !== undefined) {
-          await ensureDirectory(context.home);
-          await writeFileAtomic(file, config, 0o600);
-        }
+        const file = join(context.home, "ssh", "config"); // skepd keeps it as machines come and go
         const { path, added } = await includeConfig(join(homedir(), ".ssh"), file);
         if (context.options.json) context.printJson({ path, include: file, added });
         else context.print(added ? `added to ${path}: Include ${file}` : `${path} includes ${file} already`);
