@@ -66,7 +66,8 @@ export async function serve(
     process.stderr.write(
       `skepd: ${failure.message}\n${failure.hint === undefined ? "" : `  ${failure.hint}\n`}`,
     );
-    process.exit(failure.code === "ARGUMENT_INVALID" ? 2 : 1);
+    // 3 tells the CLI that another start has won the race for the lock
+    process.exit(failure.code === "ARGUMENT_INVALID" ? 2 : failure.code === "DAEMON_RUNNING" ? 3 : 1);
   }
 }
 
