@@ -145,7 +145,10 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     eventRoutes,
     tokenRoutes,
   ]) {
-    app.register(async (scope) => routes(scope as unknown as App, context));
+    app.register((scope, _options, done) => {
+      routes(scope as unknown as App, context);
+      done();
+    });
   }
   await app.ready();
 

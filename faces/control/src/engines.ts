@@ -4,11 +4,10 @@
  */
 import type { Duplex } from "node:stream";
 import type {
+  Arch,
   CatalogEntry,
   Check,
-  Image,
   ImageBuild,
-  ImageDetails,
   ImageImport,
   ImagePull,
   Machine,
@@ -23,7 +22,10 @@ import type {
   StopRequest,
 } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
+import type { StoredImage } from "@skep/images";
 import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "@skep/machines";
+
+type Maybe<T> = T | Promise<T>;
 
 export interface MachineEngine {
   list(): Machine[];
@@ -43,19 +45,21 @@ export interface MachineEngine {
   console(name: string, options: ConsoleOptions): Promise<ConsoleAttachment>;
   exec(name: string, request: ExecRequest): Promise<ExecSession>;
   tunnel(name: string, guestPort: number): Promise<Duplex>;
-  sshConfig(): Promise<string>;
+  sshConfig(): Maybe<string>;
   usedImages(): Map<string, string[]>;
   doctor(): Promise<Check[]>;
 }
 
 export interface ImageEngine {
-  list(): Promise<Image[]>;
-  get(ref: string, arch?: Image["arch"]): Promise<ImageDetails>;
-  pull(request: ImagePull, work: Work): Promise<Image>;
-  build(request: ImageBuild, work: Work): Promise<Image>;
-  import(request: ImageImport, work: Work): Promise<Image>;
-  remove(ref: string, arch: Image["arch"] | undefined, usedBy: Map<string, string[]>): Promise<void>;
+  list(): Maybe<StoredImage[]>;
+  get(ref: string, arch?: Arch): Maybe<StoredImage>;
+  /** The image's manifest as it is stored. */
+  manifest(image: StoredImage): Maybe<unknown>;
+  pull(request: ImagePull, work: Work): Promise<StoredImage>;
+  build(request: ImageBuild, work: Work): Promise<StoredImage>;
+  import(request: ImageImport, work: Work): Promise<StoredImage>;
+  remove(ref: string, arch: Arch | undefined, usedBy: Map<string, string[]>): Promise<void>;
   prune(inUse: Map<string, string[]>): Promise<Pruned>;
-  catalog(): Promise<CatalogEntry[]>;
+  catalog(): Maybe<CatalogEntry[]>;
   verify(ref: string): Promise<unknown>;
 }

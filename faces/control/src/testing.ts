@@ -5,11 +5,26 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Duplex, PassThrough, Readable } from "node:stream";
-import type { Image, Machine, MachineRequest, Port, PortRequest } from "@skep/api/schemas";
+import type { Machine, MachineRequest, Port, PortRequest } from "@skep/api/schemas";
 import { SkepError, type Work } from "@skep/base";
+import type { StoredImage } from "@skep/images";
 import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "@skep/machines";
+import type { FastifyBaseLogger } from "fastify";
 import type { ImageEngine, MachineEngine } from "./engines.ts";
 import type { Recover } from "./jobs.ts";
+
+/** Says nothing. */
+export const silentLog: FastifyBaseLogger = {
+  level: "silent",
+  fatal() {},
+  error() {},
+  warn() {},
+  info() {},
+  debug() {},
+  trace() {},
+  silent() {},
+  child: () => silentLog,
+};
 
 function missing(name: string): SkepError {
   return new SkepError("MACHINE_NOT_FOUND", `machine "${name}" does not exist`, { status: 404 });
@@ -242,23 +257,25 @@ export class DirectoryMachines implements MachineEngine {
   }
 }
 
-const tiny: Image = {
+const tiny: StoredImage = {
   name: "tiny",
   digest: "sha256:0",
   arch: "x86_64",
-  format: "none",
-  virtualBytes: 0,
-  storedBytes: 1,
-  directBoot: true,
+  directory: "/nowhere",
+  disk: null,
+  kernel: "/nowhere/vmlinuz",
+  initramfs: "/nowhere/initramfs",
+  kernelArguments: "",
   user: "root",
+  ssh: false,
   source: "made here",
   createdAt: new Date(0).toISOString(),
-  usedBy: [],
+  storedBytes: 1,
 };
 
 /** One image, which every pull and build yields. */
 export class OneImage implements ImageEngine {
-  async list(): Promise<Image[]> {
+  async list(): Promise<StoredImage[]> {
     return [tiny];
   }
 
@@ -266,18 +283,22 @@ export class OneImage implements ImageEngine {
     if (ref !== tiny.name && ref !== tiny.digest) {
       throw new SkepError("IMAGE_NOT_FOUND", `image "${ref}" does not exist`, { status: 404 });
     }
-    return { image: tiny, manifest: {}, directory: "/nowhere" };
-  }
-
-  async pull(): Promise<Image> {
     return tiny;
   }
 
-  async build(): Promise<Image> {
+  async manifest() {
+    return { version: 1 };
+  }
+
+  async pull(): Promise<StoredImage> {
     return tiny;
   }
 
-  async import(): Promise<Image> {
+  async build(): Promise<StoredImage> {
+    return tiny;
+  }
+
+  async import(): Promise<StoredImage> {
     return tiny;
   }
 

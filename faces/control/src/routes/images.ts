@@ -9,6 +9,7 @@ import {
   Job,
   Pruned,
 } from "@skep/api/schemas";
+import type { StoredImage } from "@skep/images";
 import { Type } from "typebox";
 import { type App, answers, type Context } from "../context.ts";
 
@@ -16,18 +17,37 @@ const tags = ["images"];
 const refParams = Type.Object({ ref: Type.String({ description: "name or digest" }) });
 const archQuery = Type.Object({ arch: Type.Optional(Arch) }, { additionalProperties: false });
 
-export function imageRoutes(app: App, { images, machines, jobs, events }: Context): void {
-  const added = (image: Image): Image => {
-    events.publish({ type: "image.added", subject: image.name, data: { digest: image.digest } });
-    return image;
+function viewOf(image: StoredImage, usedBy: Map<string, string[]>): Image {
+  const { name, digest, arch, disk, kernel, storedBytes, user, source, createdAt } = image;
+  return {
+    name,
+    digest,
+    arch,
+    format: disk?.format ?? "none",
+    virtualBytes: disk?.virtualBytes ?? 0,
+    storedBytes,
+    directBoot: kernel !== null,
+    user,
+    source,
+    createdAt,
+    usedBy: usedBy.get(digest) ?? [],
   };
+}
+
+export function imageRoutes(app: App, { images, machines, jobs, events }: Context): void {
   const usedBy = () => machines.usedImages();
+  const added = (image: StoredImage): Image => {
+    events.publish({ type: "image.added", subject: image.name, data: { digest: image.digest } });
+    return viewOf(image, usedBy());
+  };
 
   app.get(
     "/v1/images",
     { schema: { operationId: "listImages", tags, response: answers(200, Type.Array(Image)) } },
-    async () =>
-      (await images.list()).map((image) => ({ ...image, usedBy: usedBy().get(image.digest) ?? [] })),
+    async () => {
+      const used = usedBy();
+      return (await images.list()).map((image) => viewOf(image, used));
+    },
   );
   app.get(
     "/v1/images/:ref",
@@ -41,8 +61,9 @@ export function imageRoutes(app: App, { images, machines, jobs, events }: Contex
       },
     },
     async (request) => {
-      const details = await images.get(request.params.ref, request.query.arch);
-      return { ...details, image: { ...details.image, usedBy: usedBy().get(details.image.digest) ?? [] } };
+      const stored = await images.get(request.params.ref, request.query.arch);
+      const manifest = await images.manifest(stored);
+      return { image: viewOf(stored, usedBy()), manifest, directory: stored.directory };
     },
   );
   app.post(
