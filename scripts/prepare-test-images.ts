@@ -1,1 +1,58 @@
-/** Makes the images that tests boot, once, in $SKEP_TEST_HOME. */
+/**
+ * Makes the images that tests boot, tiny and debian-12, once, in $SKEP_TEST_HOME; again when what makes
+ * them (recipes, assets, the builder) has changed.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { glob } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import type { Work } from "@skep/base";
+import { ImageStore } from "@skep/images";
+
+const images = ["tiny", "debian-12"];
+const room = resolve(import.meta.dirname, "../engines/images");
+const makers = "{assets/**,src/{build,cpio,disk,elf,initramfs,mmdebstrap,recipe}.ts}";
+
+async function fingerprint(): Promise<string> {
+  const files: string[] = [];
+  for await (const entry of glob(makers, { cwd: room, withFileTypes: true })) {
+    if (entry.isFile()) files.push(join(entry.parentPath, entry.name));
+  }
+  const hash = createHash("sha256");
+  for (const file of files.sort()) hash.update(`${file.slice(room.length)}\0`).update(readFileSync(file));
+  return hash.digest("hex");
+}
+
+function fingerprintOf(stamp: string): string | undefined {
+  try {
+    return readFileSync(stamp, "utf8");
+  } catch {
+    return undefined; // never made
+  }
+}
+
+const home = process.env.SKEP_TEST_HOME;
+if (home === undefined) throw new Error("SKEP_TEST_HOME is not set: run this by scripts/test.sh");
+const stamps = join(home, "made-from");
+mkdirSync(stamps, { recursive: true });
+const store = new ImageStore({ home });
+const abort = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => abort.abort());
+let phase = "";
+const work: Work = {
+  signal: abort.signal,
+  report(progress) {
+    if (progress.phase === phase) return;
+    phase = progress.phase;
+    console.error(`test images: ${phase}`);
+  },
+  note: (message) => console.error(`test images: ${message}`),
+};
+const now = await fingerprint();
+for (const name of images) {
+  const stamp = join(stamps, name);
+  const isCurrent = fingerprintOf(stamp) === now;
+  if (isCurrent && store.find(name) !== undefined) continue;
+  await store.build({ name, force: !isCurrent }, work);
+  writeFileSync(stamp, now);
+}
