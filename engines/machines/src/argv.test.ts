@@ -97,8 +97,8 @@ describe("QEMU's command line", () => {
   it("gives an ISO the place after the disk", () => {
     const devices = after(line({ cdrom: "/isos/a.iso", boot: null, seeded: false }), "-device");
     assert.ok(
-      devices.some((text) => text.startsWith("virtio-blk-pci,drive=root") && text.includes("bootindex=0")),
+      devices.some((text) => text.startsWith("virtio-blk-pci,drive=root") && text.includes("bootindex=1")),
     );
-    assert.ok(devices.some((text) => text.startsWith("ide-cd") && text.includes("bootindex=1")));
+    assert.ok(devices.some((text) => text.startsWith("ide-cd") && text.includes("bootindex=2")));
   });
 });

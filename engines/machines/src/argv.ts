@@ -141,6 +141,8 @@ function devices(file: MachineFile): string[] {
 function disks(file: MachineFile, { home, paths }: ArgvContext): string[] {
   const arguments_: string[] = [];
   const add = (node: object, device: string) => arguments_.push("-blockdev", json(node), "-device", device);
+  // A kernel given by hand has the first place for itself.
+  const order = (index: number) => (file.boot === null ? `,bootindex=${index}` : "");
   const overlay = (name: string, path: string, backing: object | null) => ({
     driver: "qcow2",
     "node-name": name,
@@ -161,7 +163,7 @@ function disks(file: MachineFile, { home, paths }: ArgvContext): string[] {
           };
     add(
       overlay("root", paths.disk, backing),
-      `virtio-blk-pci,drive=root,id=disk-root,serial=root,addr=${slot.root},bootindex=0`,
+      `virtio-blk-pci,drive=root,id=disk-root,serial=root,addr=${slot.root}${order(1)}`,
     );
   }
   if (file.seeded) {
@@ -185,7 +187,7 @@ function disks(file: MachineFile, { home, paths }: ArgvContext): string[] {
         "read-only": true,
         file: { driver: "file", filename: file.cdrom },
       },
-      `${arm ? "scsi-cd,bus=scsi.0" : "ide-cd,bus=ide.0"},drive=cdrom,id=disk-cdrom,bootindex=1`,
+      `${arm ? "scsi-cd,bus=scsi.0" : "ide-cd,bus=ide.0"},drive=cdrom,id=disk-cdrom${order(2)}`,
     );
   }
   file.dataDisks.forEach((_, index) => {

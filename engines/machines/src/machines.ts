@@ -336,10 +336,12 @@ export class Machines implements AsyncDisposable {
     return await this.#machine(name).running().console.attach(options);
   }
 
-  async exec(name: string, request: ExecRequest): Promise<ExecSession> {
+  /** Waits first for a guest that is still booting. */
+  async exec(name: string, request: ExecRequest, signal?: AbortSignal): Promise<ExecSession> {
     const machine = this.#machine(name);
     machine.running();
-    return await openExec(machine, request);
+    await waitReady(machine, {}, quietWork(signal));
+    return await openExec(machine, request, signal);
   }
 
   async tunnel(name: string, guestPort: number): Promise<Duplex> {
