@@ -1,0 +1,161 @@
+import { readFile } from "node:fs/promises";
+import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { SkepError } from "@skep/base";
+import { fail } from "./exec-errors.ts";
+import { SshConnection, type SshConnectOptions, type SshTarget } from "./ssh-connection.ts";
+
+/** What ssh needs to know of a machine. */
+export interface SshGuest {
+  readonly name: string;
+  readonly file: { readonly ssh: boolean; readonly user: string };
+  readonly paths: { readonly knownHosts: string };
+  readonly context: { ownKeys(): Promise<{ path: string }> };
+  sshPort(): { host: string; port: number } | undefined;
+}
+
+const defaultIdleMs = 5 * 60_000;
+/** While nobody speaks, another attempt starts each so often… */
+const staggerMs = 1000;
+/** …and as many may be under way: QEMU's network holds an early one for longer than the guest needs. */
+const maxAttempts = 6;
+
+/**
+ * The ssh connections of all machines. A handshake costs an emulated guest seconds, so one connection
+ * a machine and user is kept for the next command, and closed after a few idle minutes.
+ */
+export class SshConnections implements AsyncDisposable {
+  readonly #idleMs: number;
+  readonly #open = new Map<string, SshConnection[]>();
+  readonly #opening = new Map<string, Promise<SshConnection>>();
+
+  constructor(options: { idleMs?: number } = {}) {
+    this.#idleMs = options.idleMs ?? defaultIdleMs;
+  }
+
+  /** A connection with room for a session. Fails with SSH_UNREACHABLE, SSH_AUTH, SSH_HOST_KEY, CANCELLED. */
+  async connect(
+    guest: SshGuest,
+    options: { user?: string | undefined } & SshConnectOptions = {},
+  ): Promise<SshConnection> {
+    const target = await this.#target(guest, options.user ?? guest.file.user);
+    const key = keyOf(target);
+    const free = this.#open.get(key)?.find((one) => one.hasRoom && isSame(one.target, target));
+    if (free !== undefined) return free;
+    const shared = this.#opening.get(key);
+    if (shared !== undefined && options.signal === undefined) return await shared;
+    const opening = SshConnection.open(target, this.#idleMs, options).then((connection) => {
+      this.#keep(key, connection);
+      return connection;
+    });
+    this.#opening.set(key, opening);
+    try {
+      return await opening;
+    } finally {
+      if (this.#opening.get(key) === opening) this.#opening.delete(key);
+    }
+  }
+
+  /**
+   * Ends when an ssh handshake was completed, which an open port does not mean. The login itself may
+   * be refused and the server has answered nevertheless; which of both is told. Goes on until the
+   * signal; fails with SSH_HOST_KEY at once, since waiting does not mend it.
+   */
+  async waitForHandshake(guest: SshGuest, signal: AbortSignal): Promise<"accepted" | "denied"> {
+    const over = new AbortController();
+    const stop = AbortSignal.any([signal, over.signal]);
+    let spoke = 0;
+    let underWay = 0;
+    let failed: SkepError | undefined;
+    const answer = Promise.withResolvers<"accepted" | "denied">();
+    const attempt = async () => {
+      let banner = false;
+      underWay += 1;
+      try {
+        await this.connect(guest, {
+          signal: stop,
+          bannerTimeoutMs: maxAttempts * staggerMs * 2,
+          onBanner: () => {
+            banner = true;
+            spoke += 1;
+          },
+        });
+        answer.resolve("accepted");
+      } catch (error) {
+        const code = error instanceof SkepError ? error.code : undefined;
+        if (code === "SSH_AUTH") answer.resolve("denied");
+        else if (code === "SSH_UNREACHABLE") failed = error as SkepError;
+        else answer.reject(error);
+      } finally {
+        underWay -= 1;
+        if (banner) spoke -= 1;
+      }
+    };
+    const keepTrying = async () => {
+      while (!stop.aborted) {
+        // Attempts beside one that is being answered would only slow the guest down.
+        if (spoke === 0 && underWay < maxAttempts) void attempt();
+        await sleep(underWay === 0 ? staggerMs / 4 : staggerMs, undefined, { signal: stop }).catch(() => {});
+      }
+    };
+    const onAbort = () =>
+      answer.reject(new SkepError("CANCELLED", "cancelled", { status: 499, cause: failed ?? signal.reason }));
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    void keepTrying();
+    try {
+      return await answer.promise;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      over.abort();
+    }
+  }
+
+  /** A connection to 127.0.0.1:`port` as the guest sees it. */
+  async forward(guest: SshGuest, port: number, options: SshConnectOptions = {}): Promise<Duplex> {
+    return await (await this.connect(guest, options)).forward(port);
+  }
+
+  /** Closes what is open to a machine, for it has stopped or is removed. */
+  drop(name: string): void {
+    for (const [key, connections] of this.#open) {
+      if (key.startsWith(`${name}\0`)) for (const connection of [...connections]) connection.close();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const connections of [...this.#open.values()]) for (const one of [...connections]) one.close();
+  }
+
+  #keep(key: string, connection: SshConnection): void {
+    const connections = this.#open.get(key) ?? [];
+    this.#open.set(key, [...connections, connection]);
+    connection.onClose(() => {
+      const left = (this.#open.get(key) ?? []).filter((one) => one !== connection);
+      if (left.length === 0) this.#open.delete(key);
+      else this.#open.set(key, left);
+    });
+  }
+
+  async #target(guest: SshGuest, user: string): Promise<SshTarget> {
+    const address = guest.file.ssh ? guest.sshPort() : undefined;
+    if (address === undefined) {
+      throw fail("SSH_UNREACHABLE", {
+        name: guest.name,
+        host: "127.0.0.1",
+        port: "?",
+        why: guest.file.ssh ? "its port 22 is not forwarded" : "it has no ssh server",
+      });
+    }
+    const privateKey = await readFile((await guest.context.ownKeys()).path);
+    return { name: guest.name, ...address, user, privateKey, knownHosts: guest.paths.knownHosts };
+  }
+}
+
+function keyOf({ name, user }: SshTarget): string {
+  return `${name}\0${user}`;
+}
+
+function isSame(a: SshTarget, b: SshTarget): boolean {
+  return a.host === b.host && a.port === b.port && a.knownHosts === b.knownHosts;
+}
