@@ -8,11 +8,20 @@ import { buildInitramfs } from "./initramfs.ts";
 import { withLock } from "./lock.ts";
 import { digestText, type InstalledPackage } from "./manifest.ts";
 import { archiveDate } from "./mmdebstrap.ts";
+import { checkImageName } from "./names.ts";
 import { type ImagePaths, initramfsFile, kernelFile } from "./paths.ts";
 import { builtInRecipe, parseRecipe, type Recipe } from "./recipe.ts";
 import { checkBuildHost, hostArch } from "./requirements.ts";
 import { type BuildSource, buildSource } from "./source.ts";
-import { commitImage, type Draft, loadImage, makeStaging, readManifest, setRef, storedDigests } from "./store.ts";
+import {
+  commitImage,
+  type Draft,
+  loadImage,
+  makeStaging,
+  readManifest,
+  setRef,
+  storedDigests,
+} from "./store.ts";
 import type { StoredImage } from "./types.ts";
 
 /** What a build works with. */
@@ -57,8 +66,10 @@ const builderVersion = 1;
  * already is returned instead, unless `force`.
  */
 export async function buildImage(paths: ImagePaths, options: BuildOptions, work: Work): Promise<StoredImage> {
-  const written = options.recipe === undefined ? builtInRecipe(options.name ?? "debian-12") : parseRecipe(options.recipe);
+  const written =
+    options.recipe === undefined ? builtInRecipe(options.name ?? "debian-12") : parseRecipe(options.recipe);
   const recipe: Recipe = { ...written, name: options.name ?? written.name };
+  checkImageName(recipe.name);
   const arch = options.arch ?? (recipe.arch.includes(hostArch) ? hostArch : (recipe.arch[0] as Arch));
   if (!recipe.arch.includes(arch)) {
     throw fail("ARCH_UNSUPPORTED", { name: recipe.name, arch, known: recipe.arch.join(", ") });

@@ -3,13 +3,13 @@ import { copyFile, mkdir, open, readdir, readFile, rm, stat, writeFile } from "n
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { run, type Work } from "@skep/base";
+import type { BuildContext, BuiltFiles } from "./build.ts";
 import { fail } from "./errors.ts";
 import { digestFile, type InstalledPackage } from "./manifest.ts";
 import { copyKeyrings, makeTree } from "./mmdebstrap.ts";
-import { diskFile, assetPath, initramfsFile, kernelFile } from "./paths.ts";
+import { assetPath, diskFile, initramfsFile, kernelFile } from "./paths.ts";
 import type { Recipe } from "./recipe.ts";
 import { findCommand } from "./requirements.ts";
-import type { BuildContext, BuiltFiles } from "./build.ts";
 
 const label = "skep-root";
 const console_ = { x86_64: "ttyS0", aarch64: "ttyAMA0" } as const;
@@ -40,10 +40,12 @@ export async function buildDisk(context: BuildContext, work: Work): Promise<Buil
   work.report({ phase: `${recipe.name}: making the disk` });
   const rootTreeDigest = await digestFile(tree, work.signal);
   const boot = await takeKernel(tree, scratch, staging, recipe, work);
-  const virtualBytes = await makeFileSystem(tree, join(staging, diskFile.raw), context, work);
+  const virtualBytes = await makeFileSystem(tree, rootTreeDigest, join(staging, diskFile.raw), context, work);
   return {
     disk: { file: diskFile.raw, format: "raw", virtualBytes },
-    kernelArguments: [`root=LABEL=${label}`, `console=${console_[arch]}`, recipe.kernelArguments].join(" ").trim(),
+    kernelArguments: [`root=LABEL=${label}`, `console=${console_[arch]}`, recipe.kernelArguments]
+      .join(" ")
+      .trim(),
     ssh: recipe.packages.includes("openssh-server"),
     rootTreeDigest,
     ...boot,
@@ -67,11 +69,19 @@ async function treeHooks(context: BuildContext, packageList: string): Promise<st
     await handle.chmod(mode).finally(() => handle.close());
   };
   for (const { path, copy } of keyrings) await place(path, await readFile(copy), 0o644);
-  for (const file of recipe.files) await place(file.path, file.content, Number.parseInt(file.mode ?? "644", 8));
+  for (const file of recipe.files)
+    await place(file.path, file.content, Number.parseInt(file.mode ?? "644", 8));
   const tar = join(scratch, "overlay.tar");
   await mkdir(overlay, { recursive: true });
   // Files only: the directories that hold them keep the mode that their packages gave them.
-  await run("sh", ["-c", 'cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | tar --null --no-recursion --owner=0 --group=0 --numeric-owner --mtime="@$2" -cf "$3" -T -', "sh", overlay, String(context.sourceDateEpoch), tar]);
+  await run("sh", [
+    "-c",
+    'cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | tar --null --no-recursion --owner=0 --group=0 --numeric-owner --mtime="@$2" -cf "$3" -T -',
+    "sh",
+    overlay,
+    String(context.sourceDateEpoch),
+    tar,
+  ]);
   const owners = recipe.files.filter((file) => file.owner !== undefined);
   const script = [
     "set -e",
@@ -102,9 +112,15 @@ async function takeKernel(tree: string, scratch: string, staging: string, recipe
   const version = newestKernel(files);
   const phase = "looking for the kernel";
   const log = "none";
-  if (version === undefined) throw fail("BUILD_FAILED", { name: recipe.name, phase, why: "/boot has no vmlinuz", log });
+  if (version === undefined)
+    throw fail("BUILD_FAILED", { name: recipe.name, phase, why: "/boot has no vmlinuz", log });
   if (!files.includes(`initrd.img-${version}`)) {
-    throw fail("BUILD_FAILED", { name: recipe.name, phase, why: "/boot has no initrd.img: is initramfs-tools a package of the recipe?", log });
+    throw fail("BUILD_FAILED", {
+      name: recipe.name,
+      phase,
+      why: "/boot has no initrd.img: is initramfs-tools a package of the recipe?",
+      log,
+    });
   }
   await copyFile(join(boot, `vmlinuz-${version}`), join(staging, kernelFile));
   await copyFile(join(boot, `initrd.img-${version}`), join(staging, initramfsFile));
@@ -114,7 +130,9 @@ async function takeKernel(tree: string, scratch: string, staging: string, recipe
 }
 
 export function newestKernel(files: readonly string[]): string | undefined {
-  const versions = files.filter((file) => file.startsWith("vmlinuz-")).map((file) => file.slice("vmlinuz-".length));
+  const versions = files
+    .filter((file) => file.startsWith("vmlinuz-"))
+    .map((file) => file.slice("vmlinuz-".length));
   return versions.sort((a, b) => a.localeCompare(b, "en", { numeric: true })).at(-1);
 }
 
@@ -123,13 +141,20 @@ export function newestKernel(files: readonly string[]): string | undefined {
  * seed, and every time in it is the source date. mke2fs 1.47.0 takes ctime and atime from the
  * unpacked files, so debugfs sets those afterwards.
  */
-async function makeFileSystem(tree: string, target: string, context: BuildContext, work: Work): Promise<number> {
+async function makeFileSystem(
+  tree: string,
+  treeDigest: string,
+  target: string,
+  context: BuildContext,
+  work: Work,
+): Promise<number> {
   const { recipe, scratch, sourceDateEpoch } = context;
   const root = join(scratch, "root");
-  const seed = uuidOf(`${recipe.name} ${context.arch} ${await digestFile(tree, work.signal)}`);
+  const seed = uuidOf(`${recipe.name} ${context.arch} ${treeDigest}`);
   const script = `set -e
 mkdir -p "$2"; trap 'rm -rf --one-file-system "$2"' EXIT
-tar -xpf "$1" -C "$2" --numeric-owner --xattrs --xattrs-include='*'
+# Device nodes stay out: a plain user cannot make them, and the kernel mounts its own /dev anyway.
+tar -xpf "$1" -C "$2" --exclude='./dev/*' --numeric-owner --xattrs --xattrs-include='*'
 used=$(du -s -B1 --apparent-size "$2" | cut -f1); files=$(find "$2" | wc -l)
 # Blocks are half empty on average, inodes take 256 bytes each, the journal its own.
 size=$(( (used + files * 4096 + $4) * 104 / 100 + 96 * ${mebibyte} )); size=$(( (size / ${mebibyte} + 4) / 4 * 4 * ${mebibyte} ))
@@ -145,14 +170,20 @@ mke2fs -q -F -t ext4 -m 1 -J size=64 -L ${label} -U ${seed} -E hash_seed=${seed}
   };
   const arguments_ = ["sh", "-c", script, "sh", tree, root, target, String(recipe.roomBytes)];
   await run("unshare", [...inside, "--mount", ...arguments_], { signal: work.signal, env });
-  const dump = await run((await findCommand("dumpe2fs")) ?? "dumpe2fs", [target], { signal: work.signal, env });
+  const dump = await run((await findCommand("dumpe2fs")) ?? "dumpe2fs", [target], {
+    signal: work.signal,
+    env,
+  });
   const fixes = usedInodes(dump.stdout).flatMap((inode) => [
     `sif <${inode}> ctime @${sourceDateEpoch}`,
     `sif <${inode}> atime @${sourceDateEpoch}`,
   ]);
   const fixFile = join(scratch, "times");
   await writeFile(fixFile, `${fixes.join("\n")}\n`);
-  await run((await findCommand("debugfs")) ?? "debugfs", ["-w", "-f", fixFile, target], { signal: work.signal, env });
+  await run((await findCommand("debugfs")) ?? "debugfs", ["-w", "-f", fixFile, target], {
+    signal: work.signal,
+    env,
+  });
   return (await stat(target)).size;
 }
 

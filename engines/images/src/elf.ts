@@ -13,7 +13,8 @@ const tag = { needed: 1, stringTable: 5 } as const;
 
 /** What the program asks its loader for, or undefined where the bytes are no such program. */
 export function elfNeeds(file: Buffer): ElfNeeds | undefined {
-  if (file.length < 64 || file.readUInt32BE(0) !== 0x7f454c46 || file[4] !== 2 || file[5] !== 1) return undefined;
+  if (file.length < 64 || file.readUInt32BE(0) !== 0x7f454c46 || file[4] !== 2 || file[5] !== 1)
+    return undefined;
   try {
     const start = Number(file.readBigUInt64LE(32));
     const size = file.readUInt16LE(54);

@@ -1,2 +1,3 @@
 export { ImageStore } from "./image-store.ts";
+export type { ImageManifest } from "./manifest.ts";
 export type { StoredImage } from "./types.ts";

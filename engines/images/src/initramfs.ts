@@ -51,10 +51,15 @@ export async function buildInitramfs(context: BuildContext, work: Work): Promise
   work.report({ phase: `${recipe.name}: packing the initramfs` });
   const root = join(scratch, "root");
   await run("mkdir", [root]);
-  await run("tar", ["-xf", tar, "-C", root, "--no-same-owner", "--no-same-permissions"], { signal: work.signal });
+  await run(
+    "tar",
+    ["-xf", tar, "-C", root, "--exclude=./dev/*", "--no-same-owner", "--no-same-permissions"],
+    { signal: work.signal },
+  );
   const boot = join(root, "boot");
   const version = newestKernel(await readdir(boot));
-  const broken = (why: string) => fail("BUILD_FAILED", { name: recipe.name, phase: "packing the initramfs", why, log: context.log });
+  const broken = (why: string) =>
+    fail("BUILD_FAILED", { name: recipe.name, phase: "packing the initramfs", why, log: context.log });
   if (version === undefined) throw broken("/boot has no vmlinuz");
   const entries = new EntrySet();
   await addBusybox(entries, root, broken);
@@ -121,9 +126,11 @@ async function addBusybox(entries: EntrySet, root: string, broken: Broken): Prom
   const path = await findIn(root, ["/bin/busybox", "/usr/bin/busybox"]);
   if (path === undefined) throw broken("no package has busybox: add busybox-static to the recipe");
   const program = await readFile(path);
-  if ((elfNeeds(program)?.libraries.length ?? 0) > 0) throw broken("busybox is not static: use busybox-static");
+  if ((elfNeeds(program)?.libraries.length ?? 0) > 0)
+    throw broken("busybox is not static: use busybox-static");
   entries.file("bin/busybox", program, 0o755);
-  for (const name of ["sh", "mount", "umount", "mkdir", "cat", "ip", "hostname"]) entries.link(`bin/${name}`, "/bin/busybox");
+  for (const name of ["sh", "mount", "umount", "mkdir", "cat", "ip", "hostname"])
+    entries.link(`bin/${name}`, "/bin/busybox");
   for (const name of ["init", "modprobe", "poweroff", "reboot", "halt", "udhcpc", "acpid", "mdev"]) {
     entries.link(`sbin/${name}`, "/bin/busybox");
   }
@@ -139,7 +146,10 @@ async function addProgram(entries: EntrySet, root: string, program: string, brok
     entries.file(item.target, item.data, 0o755);
     const needs = elfNeeds(item.data);
     if (needs === undefined) throw broken(`${item.name} is not a program`);
-    const wanted = needs.libraries.map((library) => ({ name: library, places: libraryPlaces(root, library) }));
+    const wanted = needs.libraries.map((library) => ({
+      name: library,
+      places: libraryPlaces(root, library),
+    }));
     if (needs.interpreter !== null) {
       const places = [needs.interpreter, ...libraryPlaces(root, basename(needs.interpreter))];
       wanted.push({ name: needs.interpreter, places });
@@ -154,7 +164,9 @@ async function addProgram(entries: EntrySet, root: string, program: string, brok
 }
 
 function libraryPlaces(root: string, library: string): string[] {
-  const triplets = ["x86_64-linux-gnu", "aarch64-linux-gnu"].filter((one) => existsSync(join(root, "usr/lib", one)));
+  const triplets = ["x86_64-linux-gnu", "aarch64-linux-gnu"].filter((one) =>
+    existsSync(join(root, "usr/lib", one)),
+  );
   const folders = triplets.flatMap((one) => [`/lib/${one}`, `/usr/lib/${one}`]);
   return [...folders, "/lib", "/usr/lib", "/lib64"].map((folder) => join(folder, library));
 }
@@ -201,7 +213,11 @@ async function addModules(
   const lines = [...dependencies.keys()].sort().map(line);
   entries.file(`lib/modules/${version}/modules.dep`, Buffer.from(lines.join("")), 0o644);
   const present = load.filter((name) => byName.has(name.replaceAll("-", "_")));
-  entries.file("etc/modules", Buffer.from(present.map((name) => `${name.replaceAll("-", "_")}\n`).join("")), 0o644);
+  entries.file(
+    "etc/modules",
+    Buffer.from(present.map((name) => `${name.replaceAll("-", "_")}\n`).join("")),
+    0o644,
+  );
 }
 
 function plain(file: string): string {
@@ -222,9 +238,14 @@ async function addConfiguration(entries: EntrySet, load: readonly string[]): Pro
   entries.file("etc/inittab", await readFile(assetPath("tiny", "inittab")), 0o644);
   entries.file("etc/passwd", Buffer.from("root:x:0:0:root:/root:/bin/sh\n"), 0o644);
   entries.file("etc/group", Buffer.from("root:x:0:\ntty:x:5:\n"), 0o644);
-  entries.file("etc/profile", Buffer.from("export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PS1='\\h:\\w# '\ncd\n"), 0o644);
+  entries.file(
+    "etc/profile",
+    Buffer.from("export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PS1='\\h:\\w# '\ncd\n"),
+    0o644,
+  );
   if (!entries.has("etc/modules")) entries.file("etc/modules", Buffer.from(load.join("\n")), 0o644);
-  for (const path of ["dev", "proc", "sys", "run", "tmp", "root", "mnt", "var/run", "usr/bin"]) entries.directory(path);
+  for (const path of ["dev", "proc", "sys", "run", "tmp", "root", "mnt", "var/run", "usr/bin"])
+    entries.directory(path);
   entries.device("dev/console", 0o600, 5, 1);
   entries.device("dev/null", 0o666, 1, 3);
 }

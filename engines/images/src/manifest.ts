@@ -48,7 +48,10 @@ export const manifestVersion = 1;
 
 export async function digestFile(path: string, signal?: AbortSignal): Promise<string> {
   const hash = createHash("sha256");
-  const stream = createReadStream(path, { highWaterMark: 1 << 20, ...(signal === undefined ? {} : { signal }) });
+  const stream = createReadStream(path, {
+    highWaterMark: 1 << 20,
+    ...(signal === undefined ? {} : { signal }),
+  });
   for await (const part of stream) hash.update(part as Buffer);
   return `sha256:${hash.digest("hex")}`;
 }

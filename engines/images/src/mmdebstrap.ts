@@ -52,7 +52,7 @@ export async function makeTree(request: TreeRequest, work: Work): Promise<void> 
     `--variant=${request.variant}`,
     `--architectures=${debianArch[request.arch]}`,
     "--format=tar",
-    "--skip=check/qemu,output/dev",
+    "--skip=check/qemu",
     ...(await hostAptOptions()).map((option) => `--aptopt=${option}`),
     "--dpkgopt=force-confold", // the recipe's files are there before their packages; clean.sh takes it back
     ...(request.packages.length > 0 ? [`--include=${request.packages.join(",")}`] : []),
@@ -93,7 +93,11 @@ export async function makeTree(request: TreeRequest, work: Work): Promise<void> 
     });
   } catch (error) {
     if (error instanceof SkepError && error.code === "COMMAND_FAILED") {
-      throw fail("BUILD_FAILED", { name: request.name, phase, why: lastErrors(error.message), log: request.log }, { cause: error });
+      throw fail(
+        "BUILD_FAILED",
+        { name: request.name, phase, why: lastErrors(error.message), log: request.log },
+        { cause: error },
+      );
     }
     throw error;
   } finally {
@@ -104,7 +108,9 @@ export async function makeTree(request: TreeRequest, work: Work): Promise<void> 
 /** The lines that say what went wrong, out of apt's and dpkg's many. */
 function lastErrors(text: string): string {
   const lines = text.split("\n");
-  const errors = lines.filter((line) => /^\s*(?:E:|dpkg: error|W: GPG|.*(?:Failed to fetch|No space left))/.test(line));
+  const errors = lines.filter((line) =>
+    /^\s*(?:E:|dpkg: error|W: GPG|.*(?:Failed to fetch|No space left))/.test(line),
+  );
   return (errors.length > 0 ? errors : lines).slice(-4).join("; ");
 }
 
@@ -121,7 +127,9 @@ async function hostAptOptions(): Promise<string[]> {
   return stdout
     .split("\n")
     .filter((line) =>
-      /^Acquire::(?:Check-Valid-Until|Check-Date|Retries|(?:http|https|ftp)::Proxy(?:::[\w.-]+)?) "[^"]*";$/.test(line),
+      /^Acquire::(?:Check-Valid-Until|Check-Date|Retries|(?:http|https|ftp)::Proxy(?:::[\w.-]+)?) "[^"]*";$/.test(
+        line,
+      ),
     )
     .map((line) => line.replace(/;$/, ""));
 }
@@ -153,11 +161,23 @@ export async function archiveDate(source: BuildSource, scratch: string, work: Wo
     }
   }
   if (newest > 0) return newest;
-  throw fail("BUILD_FAILED", { name: "image", phase: "reading the archive's date", why: (problem as Error)?.message ?? "no Release file has a date", log: "none" }, { cause: problem });
+  throw fail(
+    "BUILD_FAILED",
+    {
+      name: "image",
+      phase: "reading the archive's date",
+      why: (problem as Error)?.message ?? "no Release file has a date",
+      log: "none",
+    },
+    { cause: problem },
+  );
 }
 
 /** Copies the keyrings that the sources name next to the build, to be put into the image. */
-export async function copyKeyrings(source: BuildSource, scratch: string): Promise<{ path: string; copy: string }[]> {
+export async function copyKeyrings(
+  source: BuildSource,
+  scratch: string,
+): Promise<{ path: string; copy: string }[]> {
   const copies = source.keyrings.map((path, index) => ({ path, copy: join(scratch, `keyring-${index}`) }));
   for (const { path, copy } of copies) await copyFile(path, copy);
   return copies;

@@ -1,11 +1,12 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import type { Arch } from "@skep/api/schemas";
-import { checkName, parseSize } from "@skep/base";
+import { parseSize } from "@skep/base";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import { parseDocument } from "yaml";
 import { fail } from "./errors.ts";
+import { checkImageName } from "./names.ts";
 import { assetPath } from "./paths.ts";
 
 const strict = { additionalProperties: false } as const;
@@ -81,7 +82,7 @@ export function parseRecipe(text: string): Recipe {
     const where = first?.instancePath.replaceAll("/", ".").replace(/^\./, "") || "the document";
     throw fail("RECIPE_INVALID", { why: `${where}: ${first?.message ?? "is wrong"}` });
   }
-  checkName(value.name.replaceAll(".", "-"), "image");
+  checkImageName(value.name);
   for (const { path } of value.files ?? []) checkInside(path);
   const room = value.room ?? "512M";
   const roomBytes = parseSize(room);

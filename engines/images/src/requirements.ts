@@ -104,7 +104,11 @@ async function needEmulation(arch: Arch, work: Work): Promise<void> {
       await run("mount", ["-t", "binfmt_misc", "binfmt_misc", binfmt], { signal: work.signal });
     } catch (error) {
       const why = `binfmt_misc cannot be mounted (${(error as Error).message})`;
-      throw fail("BUILD_EMULATION", { arch, why, hint: "load the kernel module: modprobe binfmt_misc" }, { cause: error });
+      throw fail(
+        "BUILD_EMULATION",
+        { arch, why, hint: "load the kernel module: modprobe binfmt_misc" },
+        { cause: error },
+      );
     }
     if (registered()) return;
   }

@@ -65,7 +65,11 @@ export function buildSource(recipe: Recipe, named: string | undefined, etcApt = 
     if (keyring === undefined || !keyring.startsWith("/")) continue; // unsigned, or the key itself
     if (!existsSync(keyring)) {
       const { distribution: name } = recipe;
-      throw fail("KEYRING_MISSING", { path: keyring, distribution: name, package: distribution.keyringPackage });
+      throw fail("KEYRING_MISSING", {
+        path: keyring,
+        distribution: name,
+        package: distribution.keyringPackage,
+      });
     }
     keyrings.add(keyring);
   }
@@ -95,7 +99,12 @@ function hostSources(recipe: Recipe, distribution: Distribution, etcApt: string)
 function readHostSources(etcApt: string): AptSource[] {
   const parts = join(etcApt, "sources.list.d");
   const files = [join(etcApt, "sources.list")];
-  if (existsSync(parts)) files.push(...readdirSync(parts).sort().map((file) => join(parts, file)));
+  if (existsSync(parts))
+    files.push(
+      ...readdirSync(parts)
+        .sort()
+        .map((file) => join(parts, file)),
+    );
   return files.flatMap((file) => {
     if (!existsSync(file)) return [];
     if (file.endsWith(".sources")) return parseDeb822(readFileSync(file, "utf8"));
@@ -105,7 +114,8 @@ function readHostSources(etcApt: string): AptSource[] {
 
 function isOfficial(source: AptSource, distribution: Distribution): boolean {
   const signedBy = source.options["Signed-By"];
-  const archiveKeyring = /^(?:\/usr\/share|\/etc\/apt)\/(?:keyrings|trusted\.gpg\.d)\/(?:debian|ubuntu)-archive-[\w.-]+$/;
+  const archiveKeyring =
+    /^(?:\/usr\/share|\/etc\/apt)\/(?:keyrings|trusted\.gpg\.d)\/(?:debian|ubuntu)-archive-[\w.-]+$/;
   if (signedBy !== undefined && !archiveKeyring.test(signedBy)) return false;
   const web = source.uris.every((uri) => /^(?:https?|file|copy|mirror\+\w+|tor\+https?|cdrom):/.test(uri));
   const component = source.components.some((one) => distribution.components.has(one));

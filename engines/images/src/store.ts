@@ -13,7 +13,14 @@ import {
   syncDirectory,
   writeFileAtomic,
 } from "@skep/base";
-import { allocatedBytes, digestFile, digestText, type ImageFile, type ImageManifest, manifestVersion } from "./manifest.ts";
+import {
+  allocatedBytes,
+  digestFile,
+  digestText,
+  type ImageFile,
+  type ImageManifest,
+  manifestVersion,
+} from "./manifest.ts";
 import { type ImagePaths, manifestFile, refFile } from "./paths.ts";
 import type { StoredImage } from "./types.ts";
 
@@ -42,7 +49,10 @@ export async function prepareStore(paths: ImagePaths): Promise<void> {
 export async function makeStaging(paths: ImagePaths, parent = paths.images): Promise<string> {
   await prepareStore(paths);
   await mkdir(parent, { recursive: true });
-  const name = `.staging-${process.pid}-${processStartTime(process.pid) ?? 0}-${bootId().slice(0, 8).replace(/[^0-9a-f]/g, "0").padEnd(8, "0")}`;
+  const name = `.staging-${process.pid}-${processStartTime(process.pid) ?? 0}-${bootId()
+    .slice(0, 8)
+    .replace(/[^0-9a-f]/g, "0")
+    .padEnd(8, "0")}`;
   const directory = join(parent, `${name}-${randomBytes(6).toString("hex")}`);
   await mkdir(directory, { mode: 0o755 });
   await chmod(directory, 0o755);
@@ -54,7 +64,14 @@ export function isAbandoned(name: string): boolean {
   const match = stagingPattern.exec(name);
   if (match === null) return false;
   const [, pid, started, boot] = match;
-  if (boot !== bootId().slice(0, 8).replace(/[^0-9a-f]/g, "0").padEnd(8, "0")) return true;
+  if (
+    boot !==
+    bootId()
+      .slice(0, 8)
+      .replace(/[^0-9a-f]/g, "0")
+      .padEnd(8, "0")
+  )
+    return true;
   return (processStartTime(Number(pid)) ?? "0") !== started;
 }
 
@@ -85,7 +102,11 @@ export async function commitImage(
     disk:
       draft.disk === null
         ? null
-        : { ...(await digested(draft.disk.file)), format: draft.disk.format, virtualBytes: draft.disk.virtualBytes },
+        : {
+            ...(await digested(draft.disk.file)),
+            format: draft.disk.format,
+            virtualBytes: draft.disk.virtualBytes,
+          },
     kernel: draft.kernel === null ? null : await digested(draft.kernel),
     initramfs: draft.initramfs === null ? null : await digested(draft.initramfs),
   };
@@ -115,7 +136,12 @@ export async function commitImage(
 }
 
 /** Points a name at a digest; the image it named before stays until `prune`. */
-export async function setRef(paths: ImagePaths, name: string, arch: Arch, digest: string): Promise<StoredImage> {
+export async function setRef(
+  paths: ImagePaths,
+  name: string,
+  arch: Arch,
+  digest: string,
+): Promise<StoredImage> {
   const path = refFile(paths, arch, name);
   const before = readRef(path);
   if (before?.digest !== digest) {
@@ -229,7 +255,9 @@ function readJson<T extends { version: number }>(path: string, supported: number
   } catch (error) {
     throw baseFail("FILE_DAMAGED", { path, why: "it is not JSON" }, { cause: error });
   }
-  if (typeof value !== "object" || value === null) throw baseFail("FILE_DAMAGED", { path, why: "it is no object" });
-  if (value.version !== supported) throw baseFail("FILE_VERSION", { path, version: value.version, supported });
+  if (typeof value !== "object" || value === null)
+    throw baseFail("FILE_DAMAGED", { path, why: "it is no object" });
+  if (value.version !== supported)
+    throw baseFail("FILE_VERSION", { path, version: value.version, supported });
   return value as T;
 }
