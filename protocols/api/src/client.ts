@@ -203,6 +203,9 @@ export class ApiClient implements AsyncDisposable {
       socket.once("open", () => {
         options?.signal?.removeEventListener("abort", onAbort);
         socket.off("error", refuse);
+        // The first frames may be here already: they wait until the caller has its listeners in place.
+        socket.pause();
+        setImmediate(() => socket.resume());
         resolve(socket);
       });
     });

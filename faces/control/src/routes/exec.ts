@@ -42,11 +42,13 @@ export function execRoutes(app: App, { machines }: Context): void {
       try {
         const exit = await runSession(socket, (first) => machines.exec(request.params.name, first));
         if (exit !== undefined) await sendFrame(socket, JSON.stringify({ exit }));
+        socket.resume(); // a paused one would never see the close answered
         socket.close(1000);
       } catch (error) {
         const failure = toSkepError(error);
         if (failure.code === "INTERNAL") request.log.error({ err: error }, "exec failed");
         await sendFrame(socket, JSON.stringify({ error: failure.toJSON() }));
+        socket.resume();
         socket.close(failure.status < 500 ? 1008 : 1011);
       }
     },
@@ -58,19 +60,19 @@ async function runSession(
   socket: WebSocket,
   exec: (request: ExecRequest) => Promise<ExecSession>,
 ): Promise<number | undefined> {
-  const request = parseFrame<ExecRequest>(Compile(ExecRequest))(await firstFrame(socket));
+  const inbox = inboxOf(socket);
+  const request = parseFrame<ExecRequest>(Compile(ExecRequest))(await firstFrame(socket, inbox));
   const { stdinTaken: tellTaken, ...command } = request;
-  socket.pause(); // input waits until there is somebody to take it
   const session = await exec(command);
+  session.exit.catch(() => {}); // it is looked at below, unless the client has left
   try {
     if (socket.readyState !== socket.OPEN) return undefined;
     const gone = new Promise<undefined>((resolve) => {
       socket.once("close", () => resolve(undefined));
     });
     session.stdin.on("error", () => {}); // a command that does not read its input is no failure
-    const broken = takeFrames(socket, session, tellTaken === true);
     await sendFrame(socket, JSON.stringify({ started: { transport: session.transport } }));
-    socket.resume();
+    const broken = takeFrames(socket, inbox, session, tellTaken === true);
     const output = Promise.all([
       pump(session.stdout, socket, onChannel(channels.stdout)),
       pump(session.stderr, socket, onChannel(channels.stderr)),
@@ -83,7 +85,42 @@ async function runSession(
   }
 }
 
-function firstFrame(socket: WebSocket): Promise<string> {
+interface Frame {
+  bytes: Buffer;
+  isBinary: boolean;
+}
+
+/**
+ * The client's frames in order. What comes while nobody takes it is kept: one read from the network
+ * may hold several frames, which arrive even after `pause`.
+ */
+function inboxOf(socket: WebSocket) {
+  const kept: Frame[] = [];
+  let taker: ((frame: Frame) => void) | undefined;
+  socket.on("message", (data, isBinary) => {
+    const frame = { bytes: bytesOf(data), isBinary };
+    if (taker === undefined) kept.push(frame);
+    else taker(frame);
+  });
+  return {
+    takeOne(take: (frame: Frame) => void) {
+      taker = (frame) => {
+        taker = undefined;
+        socket.pause(); // what follows waits until there is a session to take it
+        take(frame);
+      };
+    },
+    takeAll(take: (frame: Frame) => void) {
+      taker = take;
+      for (const frame of kept.splice(0)) take(frame);
+      socket.resume();
+    },
+  };
+}
+
+type Inbox = ReturnType<typeof inboxOf>;
+
+function firstFrame(socket: WebSocket, inbox: Inbox): Promise<string> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
       () => reject(fail("FRAME_INVALID", { why: "no request came within 30 s" })),
@@ -93,21 +130,25 @@ function firstFrame(socket: WebSocket): Promise<string> {
       clearTimeout(timer);
       reject(fail("FRAME_INVALID", { why: "the client left before its request" }));
     });
-    socket.once("message", (data, isBinary) => {
+    inbox.takeOne(({ bytes, isBinary }) => {
       clearTimeout(timer);
       if (isBinary) reject(fail("FRAME_INVALID", { why: "the first frame must be a text frame" }));
-      else resolve(bytesOf(data).toString("utf8"));
+      else resolve(bytes.toString("utf8"));
     });
   });
 }
 
 /** Hands the client's frames to the session; rejects at the first bad one. */
-function takeFrames(socket: WebSocket, session: ExecSession, tellTaken: boolean): Promise<never> {
+function takeFrames(
+  socket: WebSocket,
+  inbox: Inbox,
+  session: ExecSession,
+  tellTaken: boolean,
+): Promise<never> {
   const parse = parseFrame<ExecControl>(Compile(ExecControl));
   let taken = 0;
   return new Promise((_, reject) => {
-    socket.on("message", (data, isBinary) => {
-      const bytes = bytesOf(data);
+    inbox.takeAll(({ bytes, isBinary }) => {
       try {
         if (isBinary) {
           if (bytes[0] !== channels.stdin)
