@@ -46,11 +46,11 @@ async function addPath(pack: Pack, path: string, name: string, options: PackOpti
   }
 }
 
-function headers(info: Stats): Omit<Header, "name"> {
+function headers(info: Stats): Partial<Header> {
   return { mode: info.mode & 0o7777, mtime: info.mtime, uid: 0, gid: 0 };
 }
 
-function addEntry(pack: Pack, header: Header): Promise<void> {
+function addEntry(pack: Pack, header: Partial<Header> & { name: string }): Promise<void> {
   return new Promise((resolve, reject) => {
     pack.entry(header, (error) => (error ? reject(error) : resolve()));
   });

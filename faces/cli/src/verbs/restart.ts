@@ -7,6 +7,7 @@ interface Flags {
   all?: boolean;
   force?: boolean;
   timeout?: string;
+  wait?: boolean;
 }
 
 export function define(command: Command): void {
@@ -16,11 +17,13 @@ export function define(command: Command): void {
     .argument("[names...]", "machines")
     .option("-a, --all", "all machines that run")
     .option("--force", "cut the power instead of shutting down")
+    .option("-w, --wait", "end when ssh or the agent answers")
     .option("--timeout <duration>", "how long the guest may take to shut down, as in 30s")
     .addHelpText("after", "\nExamples:\n  skep restart web\n  skep restart --all")
     .action(
       action(async (context, names: string[], flags: Flags) => {
         const body = {
+          ...(flags.wait === true ? { wait: true } : {}),
           ...(flags.force === true ? { force: true } : {}),
           ...(flags.timeout === undefined ? {} : { timeoutSeconds: parseDuration(flags.timeout) / 1000 }),
         };
