@@ -85,6 +85,7 @@ export async function makeTree(request: TreeRequest, work: Work): Promise<void> 
         HOME: process.env.HOME ?? "/",
         LC_ALL: "C.UTF-8",
         SOURCE_DATE_EPOCH: String(request.sourceDateEpoch),
+        INITRD: "No", // the kernel's package need not make one: ours is packed afterwards
         ...(root ? { TMPDIR: request.scratch } : {}),
         ...proxies(),
       },

@@ -52,3 +52,6 @@ export function assetPath(...names: string[]): string {
   );
   return candidates.find((path) => existsSync(path)) ?? (candidates[0] as string);
 }
+
+/** The first serial port of each machine type, as Linux names it. */
+export const serialConsole: Record<Arch, string> = { x86_64: "ttyS0", aarch64: "ttyAMA0" };

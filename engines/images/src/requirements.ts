@@ -112,10 +112,10 @@ async function needEmulation(arch: Arch, work: Work): Promise<void> {
     }
     if (registered()) return;
   }
-  const escape = (hex: string) => hex.replace(/../g, "\\x$&");
+  const hexEscapes = (hex: string) => hex.replace(/../g, "\\x$&");
   const { magic, mask } = formats[arch];
   // Flag F opens the emulator now, so that it is found from within the image's root as well.
-  const line = `:${name}:M::${escape(magic)}:${escape(mask)}:${emulator}:F`;
+  const line = `:${name}:M::${hexEscapes(magic)}:${hexEscapes(mask)}:${emulator}:F`;
   await run("sh", ["-c", `cat >${binfmt}/register`], { input: line, signal: work.signal });
   work.note(`told the kernel to run ${arch} programs with ${emulator} (binfmt_misc, until the next boot)`);
 }

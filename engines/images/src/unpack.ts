@@ -1,7 +1,6 @@
 import { spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
 import { constants, copyFile, type FileHandle, open, rm, stat } from "node:fs/promises";
-import { Readable } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import { formatSize, type Work } from "@skep/base";
 import { fail } from "./errors.ts";
@@ -101,10 +100,8 @@ async function unpacked(
 
 async function unpackXz(source: string, signal: AbortSignal): Promise<AsyncIterable<Buffer>> {
   await needCommands(["xz"]);
-  const file = await open(source, "r");
-  // The file is its standard input, so its name cannot be taken for an option.
-  const child = spawn("xz", ["--decompress", "--stdout", "--memlimit=1GiB"], {
-    stdio: [file.fd, "pipe", "pipe"],
+  const child = spawn("xz", ["--decompress", "--stdout", "--memlimit=1GiB", "--", source], {
+    stdio: ["ignore", "pipe", "pipe"],
     signal,
   });
   const ended = new Promise<{ status: number; stderr: string }>((resolve, reject) => {
@@ -116,17 +113,15 @@ async function unpackXz(source: string, signal: AbortSignal): Promise<AsyncItera
     child.once("close", (code) => resolve({ status: code ?? 1, stderr }));
   });
   ended.catch(() => undefined);
-  const checked = async function* () {
+  return (async function* () {
     try {
       yield* child.stdout as AsyncIterable<Buffer>;
       const { status, stderr } = await ended;
       if (status !== 0) throw Object.assign(new Error(stderr.trim()), { code: "Z_DATA_ERROR" });
     } finally {
       child.kill("SIGKILL");
-      await file.close();
     }
-  };
-  return Readable.from(checked());
+  })();
 }
 
 const zeros = Buffer.alloc(block);
