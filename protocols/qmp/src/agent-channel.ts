@@ -6,7 +6,7 @@ import { connectUnix, reasonOf } from "./socket.ts";
 
 export interface AgentCallOptions {
   signal?: AbortSignal | undefined;
-  /** Default 10 000; includes connecting and synchronising, not the wait for earlier calls. */
+  /** Default 10 000; includes the wait for earlier calls, connecting and synchronising. */
   timeoutMs?: number;
 }
 
@@ -80,22 +80,33 @@ export class AgentChannel {
   ): Promise<T> {
     const { signal, timeoutMs = defaultTimeoutMs } = options;
     if (signal?.aborted) return Promise.reject(cancelled(signal));
-    const turn = this.#queue.run("calls", async () => {
-      if (signal?.aborted) throw cancelled(signal);
-      const deadline: Deadline = { command, timeoutMs, at: Date.now() + timeoutMs, signal };
-      try {
-        return await work(await this.#connected(deadline), deadline);
-      } catch (error) {
-        if (!(error instanceof QmpError)) this.disconnect("an earlier call got no answer");
-        throw error;
-      }
-    });
-    if (signal === undefined) return turn;
-    // A caller that gives up must not wait for the calls before its own.
+    const deadline: Deadline = { command, timeoutMs, at: Date.now() + timeoutMs, signal };
     return new Promise((resolve, reject) => {
-      const onAbort = () => reject(cancelled(signal));
-      signal.addEventListener("abort", onAbort, { once: true });
-      turn.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+      // Whoever gives up while calls before his own are waited for does not disturb them.
+      let waiting = true;
+      const giveUp = (error: unknown) => {
+        waiting = false;
+        reject(error);
+      };
+      const onAbort = () => giveUp(cancelled(signal as AbortSignal));
+      const timer = setTimeout(() => giveUp(fail("AGENT_TIMEOUT", { command, timeoutMs })), timeoutMs);
+      const settle = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", onAbort);
+      };
+      signal?.addEventListener("abort", onAbort, { once: true });
+      this.#queue
+        .run("calls", async () => {
+          settle();
+          if (!waiting) return;
+          try {
+            resolve(await work(await this.#connected(deadline), deadline));
+          } catch (error) {
+            if (!(error instanceof QmpError)) this.disconnect("an earlier call got no answer");
+            reject(error);
+          }
+        })
+        .catch(reject);
     });
   }
 

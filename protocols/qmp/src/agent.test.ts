@@ -117,6 +117,19 @@ describe("GuestAgent and faults", () => {
     assert.equal(await behind, "guest-quick");
   });
 
+  it("keeps a time-out also behind a call that takes longer, and leaves that one alone", async () => {
+    let release = () => {};
+    await using server = await faultyAgent((message, socket) => {
+      release = () => socket.write(encodeLine({ return: message.execute }));
+    });
+    await using agent = new GuestAgent(server.path);
+    const slow = agent.call("guest-slow");
+    await assert.rejects(agent.ping({ timeoutMs: 50 }), { code: "AGENT_TIMEOUT", message: /guest-ping/ });
+    release();
+    assert.equal(await slow, "guest-slow");
+    assert.equal(server.connections(), 1);
+  });
+
   it("reconnects after garbage, an endless line, and a closed connection", async () => {
     await using server = await faultyAgent((message, socket, connection) => {
       if (connection === 1) socket.write("%%%\n");
