@@ -18,7 +18,9 @@ const defaultIdleMs = 5 * 60_000;
 /** While nobody speaks, another attempt starts each so often… */
 const staggerMs = 1000;
 /** …and as many may be under way: QEMU's network holds an early one for longer than the guest needs. */
-const maxAttempts = 6;
+const maxAttempts = 4;
+/** The pause after one that failed at once, as while the guest refuses. */
+const retryMs = 200;
 
 /**
  * The ssh connections of all machines. A handshake costs an emulated guest seconds, so one connection
@@ -64,20 +66,28 @@ export class SshConnections implements AsyncDisposable {
   async waitForHandshake(guest: SshGuest, signal: AbortSignal): Promise<"accepted" | "denied"> {
     const over = new AbortController();
     const stop = AbortSignal.any([signal, over.signal]);
-    let spoke = 0;
-    let underWay = 0;
-    let failed: SkepError | undefined;
     const answer = Promise.withResolvers<"accepted" | "denied">();
+    const silent = new Set<AbortController>();
+    let underWay = 0;
+    let spoken = 0;
+    let count = 0;
+    let failed: SkepError | undefined;
     const attempt = async () => {
-      let banner = false;
+      const mine = new AbortController();
+      let spoke = false;
+      silent.add(mine);
       underWay += 1;
+      count += 1;
       try {
         await this.connect(guest, {
-          signal: stop,
-          bannerTimeoutMs: maxAttempts * staggerMs * 2,
+          signal: AbortSignal.any([stop, mine.signal]),
+          bannerTimeoutMs: Math.min(60_000, 10_000 + count * 500),
           onBanner: () => {
-            banner = true;
-            spoke += 1;
+            spoke = true;
+            spoken += 1;
+            silent.delete(mine);
+            // Attempts beside one that is being answered would only slow the guest down.
+            for (const other of silent) other.abort();
           },
         });
         answer.resolve("accepted");
@@ -85,17 +95,18 @@ export class SshConnections implements AsyncDisposable {
         const code = error instanceof SkepError ? error.code : undefined;
         if (code === "SSH_AUTH") answer.resolve("denied");
         else if (code === "SSH_UNREACHABLE") failed = error as SkepError;
-        else answer.reject(error);
+        else if (!mine.signal.aborted) answer.reject(error);
       } finally {
+        silent.delete(mine);
         underWay -= 1;
-        if (banner) spoke -= 1;
+        if (spoke) spoken -= 1;
       }
     };
+    const nap = (ms: number) => sleep(ms, undefined, { signal: stop }).catch(() => {});
     const keepTrying = async () => {
       while (!stop.aborted) {
-        // Attempts beside one that is being answered would only slow the guest down.
-        if (spoke === 0 && underWay < maxAttempts) void attempt();
-        await sleep(underWay === 0 ? staggerMs / 4 : staggerMs, undefined, { signal: stop }).catch(() => {});
+        if (spoken > 0 || underWay >= maxAttempts) await nap(retryMs);
+        else await Promise.race([nap(staggerMs), attempt().then(() => nap(retryMs))]);
       }
     };
     const onAbort = () =>
