@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { LogFile } from "./log.ts";
+
+test("the log moves aside at its limit, and one old file is kept", async () => {
+  const home = await mkdtemp(join(tmpdir(), "sk-"));
+  try {
+    const log = new LogFile(home, 100);
+    for (let line = 0; line < 30; line += 1) log.write(`line ${line} ........\n`);
+    const path = join(home, "skepd.log");
+    assert.match(await readFile(path, "utf8"), /line 29/);
+    assert.ok((await stat(path)).size <= 100 && (await stat(`${path}.1`)).size <= 100);
+    assert.equal((await stat(path)).mode & 0o777, 0o600);
+  } finally {
+    await rm(home, { recursive: true });
+  }
+});

@@ -1,0 +1,14 @@
+/** skepd as its tests start it: the whole process, on engines whose work can be made to hang. */
+import { DirectoryMachines, OneImage } from "@skep/control/testing";
+import { serve } from "./serve.ts";
+
+await serve(process.argv.slice(2), async ({ home }) => {
+  const machines = new DirectoryMachines(home);
+  return {
+    machines,
+    images: new OneImage(),
+    recover: machines.recover,
+    autostart: async () => {},
+    [Symbol.asyncDispose]: async () => {},
+  };
+});
