@@ -1,5 +1,5 @@
-/** What a program in the guest may have switched on: colours, hidden cursor, mouse, pasting, other screen. */
-const calm = "\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1049l";
+/** What a program in the guest may have switched on: colours, hidden cursor, mouse, pasting. */
+const calm = "\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l";
 
 /**
  * The user's terminal in raw mode while `work` runs; given back whatever happens: return, error, a
