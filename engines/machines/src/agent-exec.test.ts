@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { userInfo } from "node:os";
+import { dirname } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { agentExec } from "./agent-exec.ts";
@@ -158,12 +159,17 @@ describe("exec over the guest agent", { skip: noAgent }, () => {
 
   it("rejects when the agent goes away", async () => {
     await using other = await testAgent();
-    const session = await agentExec(other.agent, "tiny", { command: ["sleep", "2"] });
-    session.stdout.resume();
+    const session = await agentExec(other.agent, "tiny", {
+      command: ["sh", "-c", "readlink /proc/$$/fd/1; exec sleep 2"],
+    });
+    let file = "";
+    session.stdout.on("data", (bytes: Buffer) => {
+      file += bytes;
+    });
     session.stderr.resume();
-    const files = leftovers().filter((one) => !before_.has(one));
+    while (!file.endsWith("/out\n")) await sleep(10);
     other.kill();
     await assert.rejects(session.exit, { code: "EXEC_LOST", message: /"tiny"/ });
-    for (const file of files) await rm(file, { recursive: true });
+    await rm(dirname(file), { recursive: true }); // the guest that would have cleaned up is this host
   });
 });
