@@ -24,14 +24,6 @@ test("docs/errors.md lists exactly the codes of all error tables (else: npm run 
   assert.equal(page, await renderErrors());
 });
 
-test("a code means one thing in the whole house", async () => {
-  const codes = (await errorTables()).flatMap(({ table }) => Object.keys(table));
-  assert.deepEqual(
-    codes.filter((code, index) => codes.indexOf(code) !== index),
-    [],
-  );
-});
-
 test("docs/api.md names every operation with its method and path", async () => {
   const page = await readFile(join(repository, "docs/api.md"), "utf8");
   for (const [path, methods] of Object.entries((await openApiDocument()).paths)) {

@@ -1,5 +1,7 @@
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { ensureDirectory, skepHome, toSkepError } from "@skep/base";
 import { parseListen } from "@skep/control";
 import type { Logger } from "pino";
@@ -55,6 +57,7 @@ export async function serve(
       openEngines,
       ...(listen === undefined ? {} : { listen }),
     });
+    setTimeout(collectGarbage, 1000).unref();
     const why = await Promise.race([ended, daemon.asked.then(() => "the API")]);
     daemonLog.info({ why }, "ending");
     await daemon.close();
@@ -69,6 +72,12 @@ export async function serve(
     // 3 tells the CLI that another start has won the race for the lock
     process.exit(failure.code === "ARGUMENT_INVALID" ? 2 : failure.code === "DAEMON_RUNNING" ? 3 : 1);
   }
+}
+
+/** Start-up leaves garbage that an idle process would keep for good: a tenth of its resident memory. */
+function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
 }
 
 /** The first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once. */
