@@ -21,7 +21,8 @@ const builtinsFromProcess: Plugin = {
   name: "builtins-from-process",
   setup({ onResolve, onLoad }) {
     onResolve({ filter: /^node:/ }, ({ path, kind }) =>
-      kind === "import-statement" || kind === "dynamic-import" ? { path, namespace: "builtin" } : undefined,
+      // A dynamic import is left to Node: from a CommonJS stand-in it would get no named exports.
+      kind === "import-statement" ? { path, namespace: "builtin" } : undefined,
     );
     onLoad({ filter: /.*/, namespace: "builtin" }, ({ path }) => ({
       contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
