@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Arch } from "@skep/api/schemas";
@@ -9,7 +10,7 @@ import { withLock } from "./lock.ts";
 import { digestText, type InstalledPackage } from "./manifest.ts";
 import { archiveDate } from "./mmdebstrap.ts";
 import { checkImageName } from "./names.ts";
-import { type ImagePaths, initramfsFile, kernelFile } from "./paths.ts";
+import { assetPath, type ImagePaths, initramfsFile, kernelFile } from "./paths.ts";
 import { builtInRecipe, parseRecipe, type Recipe } from "./recipe.ts";
 import { checkBuildHost, hostArch } from "./requirements.ts";
 import { type BuildSource, buildSource } from "./source.ts";
@@ -59,7 +60,7 @@ export interface BuildOptions {
 }
 
 /** Bumped when the same recipe gives another image because this code has changed. */
-const builderVersion = 1;
+const builderVersion = 2;
 
 /**
  * Builds an image from a recipe. An image of the same recipe, sources and architecture that is here
@@ -77,7 +78,15 @@ export async function buildImage(paths: ImagePaths, options: BuildOptions, work:
   const source = buildSource(recipe, options.source);
   const fixedDate = options.sourceDateEpoch ?? epochOf(process.env.SOURCE_DATE_EPOCH);
   const inputs = digestText(
-    JSON.stringify([builderVersion, recipe.name, recipe.text, arch, source.text, fixedDate ?? null]),
+    JSON.stringify([
+      builderVersion,
+      shipped(),
+      recipe.name,
+      recipe.text,
+      arch,
+      source.text,
+      fixedDate ?? null,
+    ]),
   );
   const wait = () => work.report({ phase: `${recipe.name}: waiting for another build of it` });
   return await withLock(paths.locks, `build ${inputs}`, work.signal, wait, async () => {
@@ -100,6 +109,15 @@ export async function buildImage(paths: ImagePaths, options: BuildOptions, work:
       await rm(scratch, { recursive: true, force: true });
     }
   });
+}
+
+/** The scripts of this room that end up in images: with another text they make another image. */
+function shipped(): string[] {
+  return ["disk", "tiny"].flatMap((folder) =>
+    readdirSync(assetPath(folder))
+      .sort()
+      .map((file) => readFileSync(assetPath(folder, file), "utf8")),
+  );
 }
 
 function draftOf(context: BuildContext, built: BuiltFiles, inputs: string): Draft {
