@@ -32,10 +32,10 @@ export function findVerb(name: string): Verb {
 }
 
 /** The command tree of one verb, below `skep`. */
-export async function loadVerb(program: Command, verb: Verb): Promise<Command> {
+export async function loadVerb(program: Command, verb: Verb, args: readonly string[] = []): Promise<Command> {
   const command = program.command(verb.name).description(verb.summary);
   const { define } = await verb.load();
-  define(command);
+  define(command, args);
   addGlobals(command);
   return command;
 }
@@ -81,7 +81,7 @@ export async function runCommandLine(args: readonly string[]): Promise<void> {
   const place = verbIndex(args);
   const program = emptyProgram();
   const name = args[place];
-  if (name !== undefined) await loadVerb(program, findVerb(name));
+  if (name !== undefined) await loadVerb(program, findVerb(name), args);
   inherit(program, program);
   try {
     await program.parseAsync([...args], { from: "user" });

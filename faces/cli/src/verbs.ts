@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 
 export interface VerbModule {
-  /** Adds arguments, options, examples and the action to the verb's command. */
-  define(command: Command): void;
+  /** Adds arguments, options, examples and the action to the verb's command; `args` is the command line. */
+  define(command: Command, args: readonly string[]): void;
 }
 
 export interface Verb {

@@ -18,18 +18,24 @@ export interface PackOptions {
   signal?: AbortSignal;
 }
 
+interface Packing extends PackOptions {
+  /** Nobody reads the stream any more. */
+  closed: Promise<void>;
+}
+
 /** Streams files as a tar: files, directories and symbolic links, with modes and times, owner 0. */
 export function packTar(sources: readonly PackSource[], options: PackOptions = {}): Pack {
   const pack = tarPack();
+  const closed = new Promise<void>((resolve) => pack.once("close", resolve));
   const work = async () => {
-    for (const source of sources) await addPath(pack, source.path, source.name, options);
+    for (const source of sources) await addPath(pack, source.path, source.name, { ...options, closed });
     pack.finalize();
   };
   work().catch((error: Error) => pack.destroy(error));
   return pack;
 }
 
-async function addPath(pack: Pack, path: string, name: string, options: PackOptions): Promise<void> {
+async function addPath(pack: Pack, path: string, name: string, options: Packing): Promise<void> {
   options.signal?.throwIfAborted();
   const info = await lstat(path);
   if (info.isDirectory()) {
@@ -56,13 +62,7 @@ function addEntry(pack: Pack, header: Partial<Header> & { name: string }): Promi
   });
 }
 
-async function addFile(
-  pack: Pack,
-  path: string,
-  name: string,
-  info: Stats,
-  options: PackOptions,
-): Promise<void> {
+async function addFile(pack: Pack, path: string, name: string, info: Stats, options: Packing): Promise<void> {
   await using file = await open(path, "r");
   const done = Promise.withResolvers<void>();
   done.promise.catch(() => {});
@@ -78,7 +78,7 @@ async function addFile(
       throw fail("COPY_TARGET", { path, why: "became shorter while it was copied", hint: "copy it again" });
     left -= bytesRead;
     if (!entry.write(buffer.subarray(0, bytesRead))) {
-      await Promise.race([once(entry, "drain"), once(pack, "close")]);
+      await Promise.race([once(entry, "drain"), options.closed]);
       if (pack.destroyed) throw new Error("the stream was closed");
     }
     options.onBytes?.(bytesRead);

@@ -68,7 +68,7 @@ export function unitText(command: readonly string[], home: string, forUser: bool
     "",
     "[Service]",
     `ExecStart=${command.map(shellWord).join(" ")}`,
-    `Environment=SKEP_HOME=${home}`,
+    `Environment="SKEP_HOME=${home}"`,
     "# machines outlive skepd: end only the daemon itself",
     "KillMode=process",
     "Restart=on-failure",

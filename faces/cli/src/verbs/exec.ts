@@ -12,7 +12,9 @@ interface Flags {
 
 const several = (value: string, before: string[] | undefined) => [...(before ?? []), value];
 
-export function define(command: Command): void {
+export function define(command: Command, args: readonly string[]): void {
+  // Without `--` all that follows the name is the command, options and all.
+  command.passThroughOptions(!args.includes("--"));
   command
     .summary("run a command in a machine")
     .description(
@@ -21,13 +23,12 @@ export function define(command: Command): void {
     )
     .argument("<name>", "machine")
     .argument("[command...]", "command and arguments, after --")
-    .passThroughOptions()
     .option("-t, --tty", "give it a terminal")
     .option("-u, --user <name>", "run it as another user")
     .option("-e, --env <name=value>", "set a variable; NAME alone passes yours on (repeatable)", several)
     .addHelpText(
       "after",
-      "\nExamples:\n  skep exec web -- systemctl is-system-running\n  tar c . | skep exec web -- tar x -C /srv\n  skep exec -t web -- htop",
+      "\nExamples:\n  skep exec web -- systemctl is-system-running\n  tar c . | skep exec web -- tar x -C /srv\n  skep exec web -t --user root -- top",
     )
     .action(
       action(async (context, name: string, words: string[], flags: Flags) => {
