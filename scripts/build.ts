@@ -23,13 +23,14 @@ interface Room {
   package: RoomPackage;
 }
 
-function run(command: string, args: readonly string[], cwd: string): Promise<void> {
+function compile(root: string, config: string): Promise<void> {
   return new Promise((done, failed) => {
-    const child = spawn(command, args, { cwd, stdio: ["ignore", "inherit", "inherit"] });
+    const args = [join(root, "node_modules/typescript/bin/tsc"), "-p", config];
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
     child.once("error", failed);
     child.once("close", (status, signal) => {
       if (status === 0) done();
-      else failed(new Error(`${command} ${args.join(" ")} failed (${signal ?? `status ${status}`})`));
+      else failed(new Error(`the compiler failed (${signal ?? `status ${status}`})`));
     });
   });
 }
@@ -75,7 +76,7 @@ async function buildRoom(root: string, room: Room): Promise<void> {
       exclude: [join(directory, "**/*.test.ts")],
     };
     await writeFile(config, JSON.stringify(project));
-    await run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", config], root);
+    await compile(root, config);
     await rm(join(directory, "dist"), { recursive: true, force: true });
     await cp(join(work, "out/src"), join(directory, "dist"), { recursive: true });
   } finally {
@@ -98,13 +99,13 @@ const root = resolve(import.meta.dirname, "..");
 const problems: string[] = [];
 if (!process.argv.includes("--cli")) {
   for (const room of await roomsInOrder(root)) {
-    if (!existsSync(join(root, room.path, "src/index.ts"))) {
-      problems.push(`${room.path}: it has no src/index.ts`);
-      continue;
-    }
     console.log(`building ${room.package.name}`);
-    await buildRoom(root, room);
-    problems.push(...(await problemsOfPackage(root, room)));
+    try {
+      await buildRoom(root, room);
+      problems.push(...(await problemsOfPackage(root, room)));
+    } catch (error) {
+      problems.push(`${room.path}: ${(error as Error).message}`);
+    }
   }
 }
 const output = join(root, "build/skep");
