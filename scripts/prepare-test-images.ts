@@ -1,6 +1,6 @@
 /**
  * Makes the images that tests boot, tiny and debian-12, once, in $SKEP_TEST_HOME; again when what makes
- * them (recipes, assets, the builder) has changed.
+ * them (recipes and assets; the builder knows its own version) has changed.
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { ImageStore } from "@skep/images";
 
 const images = ["tiny", "debian-12"];
 const room = resolve(import.meta.dirname, "../engines/images");
-const makers = "{assets/**,src/{build,cpio,disk,elf,initramfs,mmdebstrap,recipe}.ts}";
+const makers = "assets/**"; // the builder counts its own versions
 
 async function fingerprint(): Promise<string> {
   const files: string[] = [];
