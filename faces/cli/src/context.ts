@@ -1,6 +1,8 @@
 import { ApiClient, type JobId, type Machine } from "@skep/api";
 import { controlSocket, skepHome, toSkepError } from "@skep/base";
 import type { Command } from "commander";
+import { cancelText } from "./cancel-text.ts";
+import { formatError } from "./error-text.ts";
 import { fail, usage } from "./errors.ts";
 import type { GlobalOptions } from "./globals.ts";
 import { type ProgressView, plainView, silentView, terminalView } from "./progress.ts";
@@ -45,18 +47,20 @@ export class Context {
       import("./daemon.ts"),
       import("./version.ts"),
     ]);
-    const { started } = await ensureDaemon(this.home, {
-      onStart: (command) => {
-        if (this.options.verbose) this.note(`starting skepd: ${command.join(" ")}`);
-      },
-    });
+    const revive = () =>
+      ensureDaemon(this.home, {
+        onStart: (command) => {
+          if (this.options.verbose) this.note(`starting skepd: ${command.join(" ")}`);
+        },
+      });
+    const { started } = await revive();
     if (!started) {
       const running = (await readDaemonRecord(this.home))?.version;
       if (running !== undefined && running !== version) {
         this.note(`skepd is ${running}, this command is ${version}; restart it: skep daemon restart`);
       }
     }
-    return new ApiClient({ socket: controlSocket(this.home) });
+    return new ApiClient({ socket: controlSocket(this.home), revive });
   }
 
   /** A result, on standard output. */
@@ -79,20 +83,19 @@ export class Context {
     return plainView((line) => process.stderr.write(`${line}\n`));
   }
 
-  /** Starts a job and shows its progress. Ctrl-C cancels it and waits for the undo; twice leaves it. */
-  async job(id: JobId, params: JobArguments, view?: ProgressView, label = ""): Promise<unknown> {
+  /** Starts a job and shows its progress. Ctrl-C cancels it and waits for its end; twice leaves it. */
+  async job(id: JobId, params: JobArguments, view?: ProgressView): Promise<unknown> {
     const client = await this.client();
     const shown = view ?? this.progressView();
-    const prefix = label === "" ? "" : `${label}: `;
     try {
       return await interruptible(
         (signal) =>
           client.job(id, params as never, {
             signal,
-            onProgress: (progress) => shown.update({ ...progress, phase: prefix + progress.phase }),
-            onNote: (message) => shown.note(prefix + message),
+            onProgress: (progress) => shown.update(progress),
+            onNote: (message) => shown.note(message),
           }),
-        () => shown.note(`${prefix}cancelling and undoing; Ctrl-C again leaves it to skepd`),
+        () => shown.note(`${cancelText(id, params)}; Ctrl-C again leaves that to skepd`),
       );
     } finally {
       if (view === undefined) shown.close();
@@ -155,11 +158,9 @@ export class Context {
     if (names.length === 1 || failures.some(({ error }) => toSkepError(error).code === "CANCELLED")) {
       throw failures[0]!.error;
     }
-    if (!this.options.json) {
-      for (const { error } of failures) {
-        const { message, hint } = toSkepError(error);
-        process.stderr.write(`skep: ${message}\n${hint === undefined ? "" : `  ${hint}\n`}`);
-      }
+    const { json = false, verbose = false } = this.options;
+    for (const { error } of failures) {
+      process.stderr.write(formatError(toSkepError(error), { json, verbose }));
     }
     throw fail(
       "MACHINE_FAILED",

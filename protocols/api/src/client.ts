@@ -113,6 +113,7 @@ export class ApiClient implements AsyncDisposable {
         } catch (error) {
           const gone = error instanceof SkepError && error.code.startsWith("CONNECTION_");
           if (!gone || failures === 20) throw error;
+          if ("revive" in this.#connection) await this.#connection.revive?.();
         }
         failures += 1;
         if (failures > 20) {

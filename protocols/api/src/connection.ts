@@ -1,7 +1,8 @@
 import { fail } from "./errors.ts";
 
 /** Where skepd is: its Unix socket, or a TLS address with a token. */
-export type Connection = { socket: string } | { url: string; token: string };
+/** `revive` starts the server again, where it dies while a job is followed. */
+export type Connection = { socket: string; revive?: () => Promise<unknown> } | { url: string; token: string };
 
 /** `skep1.<id>.<secret>.<fingerprint>`; the fingerprint is base64url(SHA-256(CA certificate, DER)). */
 export interface TokenParts {
