@@ -35,10 +35,10 @@ function compile(root: string, config: string): Promise<void> {
   });
 }
 
-/** All rooms, each after those that it uses. */
+/** All rooms that are published, each after those that it uses; apps only wire, and are bundled. */
 async function roomsInOrder(root: string): Promise<Room[]> {
   const rooms = new Map<string, Room>();
-  for await (const file of glob("{protocols,engines,faces,apps}/*/package.json", { cwd: root })) {
+  for await (const file of glob("{protocols,engines,faces}/*/package.json", { cwd: root })) {
     const manifest = JSON.parse(await readFile(join(root, file), "utf8")) as RoomPackage;
     rooms.set(manifest.name, { path: dirname(file), package: manifest });
   }
@@ -73,7 +73,7 @@ async function buildRoom(root: string, room: Room): Promise<void> {
       extends: join(root, "tsconfig.build.json"),
       compilerOptions: options,
       include: [join(directory, "src")],
-      exclude: [join(directory, "**/*.test.ts")],
+      exclude: ["*.test.ts", "*-fixture.ts", "test-*.ts"].map((name) => join(directory, "**", name)),
     };
     await writeFile(config, JSON.stringify(project));
     await compile(root, config);

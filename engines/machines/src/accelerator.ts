@@ -135,7 +135,11 @@ async function bootOnce(
   signal?.throwIfAborted();
   if (output.includes("Kernel panic - not syncing")) return { booted: true, why: "" };
   const why =
-    stderr.trim().split("\n").at(-1) ||
+    stderr
+      .trim()
+      .split("\n")
+      .at(-1)
+      ?.replace(/^\S*qemu-system-\S+: /, "") ||
     (output === "" ? "it printed nothing in 5 s" : "it did not finish in 20 s");
   return { booted: false, why };
 }

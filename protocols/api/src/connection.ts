@@ -1,7 +1,9 @@
 import { fail } from "./errors.ts";
 
-/** Where skepd is: its Unix socket, or a TLS address with a token. */
-/** `revive` starts the server again, where it dies while a job is followed. */
+/**
+ * Where skepd is: its Unix socket, or a TLS address with a token. `revive` starts the server again,
+ * where it dies while a job is followed.
+ */
 export type Connection = { socket: string; revive?: () => Promise<unknown> } | { url: string; token: string };
 
 /** `skep1.<id>.<secret>.<fingerprint>`; the fingerprint is base64url(SHA-256(CA certificate, DER)). */
