@@ -45,8 +45,8 @@ test("static, dynamic and type imports are found, text in strings is not", () =>
     `import {\n  b,\n} from "b";`,
     `import "c";`,
     `export * from "d";`,
-    `const e = await import("e");`,
-    `let f: import("f").F;`,
+    `const e = await ${"import"}("e");`, // in two, or this file itself would seem to use it
+    `let f: ${"import"}("f").F;`,
     `  const text = 'import x from "not-this"';`,
   ].join("\n");
   assert.deepEqual(importsOf(source), ["a", "b", "c", "d", "e", "f"]);
