@@ -17,6 +17,11 @@ export const guestErrors = {
     hint: "choose another port, or 0 for a free one",
     status: 409,
   },
+  SSH_ABSENT: {
+    message: 'machine "{name}" cannot be reached by ssh: {why}',
+    hint: "skep exec and skep cp use its guest agent, skep console its serial port",
+    status: 409,
+  },
   SSH_UNREACHABLE: {
     message: 'no ssh server answers in machine "{name}" ({host}:{port}): {why}',
     hint: "it may still boot; see: skep logs {name}",

@@ -33,7 +33,8 @@ export async function openExec(
     try {
       connection = await guest.context.ssh.connect(guest, { user: request.user, bannerTimeoutMs, signal });
     } catch (error) {
-      if (!(error instanceof SkepError) || error.code !== "SSH_UNREACHABLE") throw error;
+      if (!(error instanceof SkepError) || !["SSH_UNREACHABLE", "SSH_ABSENT"].includes(error.code))
+        throw error;
       ssh = error.message;
     }
     if (connection !== undefined) return await sshExec(connection, request);

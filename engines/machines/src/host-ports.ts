@@ -64,7 +64,11 @@ export async function settlePorts(
       const other = owner(hostPort, protocol);
       if (other !== undefined) throw fail("PORT_DOUBLE", { port: hostPort, name: other });
       if (here(hostPort, protocol))
-        throw fail("PORT_TAKEN", { port: hostPort, by: " twice here", guest: request.guestPort });
+        throw fail("PORT_TAKEN", {
+          port: hostPort,
+          by: " by this machine already",
+          guest: request.guestPort,
+        });
       if (!(await isFree(hostAddress, hostPort, protocol))) {
         throw fail("PORT_TAKEN", {
           port: `${hostAddress}:${hostPort}`,

@@ -36,7 +36,7 @@ import { ownKeyPair } from "./keys.ts";
 import { clearRuntime } from "./live.ts";
 import { Machine } from "./machine.ts";
 import { readMachineFile, readRunRecord } from "./machine-file.ts";
-import { homePaths, machinePaths } from "./paths.ts";
+import { homePaths, machinePaths, memoryDirectory } from "./paths.ts";
 import { addPort, removePort } from "./ports.ts";
 import { findProcess, findProcesses } from "./process.ts";
 import { QemuPrograms } from "./qemu.ts";
@@ -227,17 +227,26 @@ export class Machines implements AsyncDisposable {
     const locked = request.from === undefined ? make : () => this.#mutex.run(request.from as string, make);
     const machine = await this.#mutex.run(request.name, async () => {
       const made = await locked();
-      if (request.start === true) {
-        try {
-          await startMachine(made, work);
-        } catch (error) {
-          await removeMachine(made, { force: true }, quietWork());
-          throw error;
-        }
+      try {
+        if (request.start === true) await startMachine(made, work);
+        work.signal.throwIfAborted();
+      } catch (error) {
+        await removeMachine(made, { force: true }, quietWork());
+        throw error;
       }
       return made;
     });
-    if (request.start === true && request.wait === true) await waitReady(machine, request, work);
+    if (request.start === true && request.wait === true) {
+      try {
+        await waitReady(machine, request, work);
+      } catch (error) {
+        // Cancelled, it leaves nothing; one that is merely slow is kept to be looked at.
+        if (work.signal.aborted) {
+          await this.#mutex.run(request.name, () => removeMachine(machine, { force: true }, quietWork()));
+        }
+        throw error;
+      }
+    }
     return machine.view();
   }
 
@@ -301,11 +310,15 @@ export class Machines implements AsyncDisposable {
     return await screenshot(this.#machine(name));
   }
 
-  /** The whole command line, as it is or would be. */
-  async qemuCommand(name: string): Promise<string[]> {
+  /** The whole command line, as it is or would be, and the directories that a start makes for it. */
+  async qemuCommand(name: string): Promise<{ command: string[]; directories: string[] }> {
     const machine = this.#machine(name);
     const qemu = await this.#context.programs.get(machine.file.arch);
-    return await commandLine(machine, qemu, await this.#verdict(machine));
+    const memory = process.platform === "linux" ? [memoryDirectory(machine.file.id)] : [];
+    return {
+      command: await commandLine(machine, qemu, await this.#verdict(machine)),
+      directories: [machine.runtime.qemu, ...memory],
+    };
   }
 
   async #verdict(machine: Machine): Promise<AcceleratorVerdict> {

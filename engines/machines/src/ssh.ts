@@ -35,7 +35,7 @@ export class SshConnections implements AsyncDisposable {
     this.#idleMs = options.idleMs ?? defaultIdleMs;
   }
 
-  /** A connection with room for a session. Fails with SSH_UNREACHABLE, SSH_AUTH, SSH_HOST_KEY, CANCELLED. */
+  /** A connection with room for a session. Fails with SSH_ABSENT, SSH_UNREACHABLE, SSH_AUTH, SSH_HOST_KEY, CANCELLED. */
   async connect(
     guest: SshGuest,
     options: { user?: string | undefined } & SshConnectOptions = {},
@@ -94,7 +94,7 @@ export class SshConnections implements AsyncDisposable {
       } catch (error) {
         const code = error instanceof SkepError ? error.code : undefined;
         if (code === "SSH_AUTH") answer.resolve("denied");
-        else if (code === "SSH_UNREACHABLE") failed = error as SkepError;
+        else if (code === "SSH_UNREACHABLE" || code === "SSH_ABSENT") failed = error as SkepError;
         else if (!mine.signal.aborted) answer.reject(error);
       } finally {
         silent.delete(mine);
@@ -151,12 +151,8 @@ export class SshConnections implements AsyncDisposable {
   async #target(guest: SshGuest, user: string): Promise<SshTarget> {
     const address = guest.file.ssh ? guest.sshPort() : undefined;
     if (address === undefined) {
-      throw fail("SSH_UNREACHABLE", {
-        name: guest.name,
-        host: "127.0.0.1",
-        port: "?",
-        why: guest.file.ssh ? "its port 22 is not forwarded" : "it has no ssh server",
-      });
+      const why = guest.file.ssh ? "its port 22 is not forwarded" : "it has no ssh server";
+      throw fail("SSH_ABSENT", { name: guest.name, why });
     }
     const privateKey = await readFile((await guest.context.ownKeys()).path);
     return { name: guest.name, ...address, user, privateKey, knownHosts: guest.paths.knownHosts };

@@ -1,7 +1,7 @@
 import { ApiClient, type JobId, type Machine } from "@skep/api";
 import { controlSocket, skepHome, toSkepError } from "@skep/base";
 import type { Command } from "commander";
-import { cancelText } from "./cancel-text.ts";
+import { type CancelParameters, cancelText } from "./cancel-text.ts";
 import { formatError } from "./error-text.ts";
 import { fail, usage } from "./errors.ts";
 import type { GlobalOptions } from "./globals.ts";
@@ -92,10 +92,12 @@ export class Context {
         (signal) =>
           client.job(id, params as never, {
             signal,
-            onProgress: (progress) => shown.update(progress),
+            onProgress: (progress) => {
+              if (!signal.aborted) shown.update(progress);
+            },
             onNote: (message) => shown.note(message),
           }),
-        () => shown.note(`${cancelText(id, params)}; Ctrl-C again leaves that to skepd`),
+        () => shown.note(cancelText(id, params as CancelParameters)),
       );
     } finally {
       if (view === undefined) shown.close();

@@ -54,9 +54,14 @@ export function waysIn(machine: Machine, style: Style): string {
   const colour = stateColour(machine, style) ?? ((text: string) => text);
   const first = `${style.bold(machine.name)} is ${colour(stateText(machine))} ${style.dim(`(${shapeText(machine)})`)}`;
   if (machine.state !== "running") return `${first}\n  skep start ${machine.name}\n`;
-  const lines = [first, `  skep shell ${machine.name}`];
-  if (machine.ssh !== null)
-    lines.push(`  ssh -p ${machine.ssh.port} ${machine.ssh.user}@${machine.ssh.host}`);
+  const lines = [first];
+  if (machine.ssh === null)
+    lines.push(`  skep console ${machine.name}`, `  skep exec ${machine.name} -- uname -a`);
+  else
+    lines.push(
+      `  skep shell ${machine.name}`,
+      `  ssh -p ${machine.ssh.port} ${machine.ssh.user}@${machine.ssh.host}`,
+    );
   if (machine.telnetPort !== null) lines.push(`  telnet 127.0.0.1 ${machine.telnetPort}`);
   for (const port of machine.ports) {
     if (port.guestPort === 22 && port.hostPort === machine.ssh?.port) continue;

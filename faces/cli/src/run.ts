@@ -1,18 +1,6 @@
-import { type SkepError, toSkepError } from "@skep/base";
+import { toSkepError } from "@skep/base";
+import { formatError } from "./error-text.ts";
 import { styleFor } from "./style.ts";
-
-/** How an error looks: on a terminal, in a pipe, and with --json. */
-export function formatError(error: SkepError, options: { json: boolean; verbose: boolean }): string {
-  if (options.json) return `${JSON.stringify({ error })}\n`;
-  const style = styleFor(process.stderr);
-  const lines = [`${style.red("skep:")} ${error.message.trimEnd()}`];
-  if (error.hint !== undefined && error.hint !== "") lines.push(style.dim(`  ${error.hint}`));
-  if (options.verbose) {
-    for (let cause = error.cause; cause instanceof Error; cause = cause.cause)
-      lines.push(cause.stack ?? cause.message);
-  }
-  return `${lines.join("\n")}\n`;
-}
 
 /** Options before `--`, where they are wanted although the command line could not be understood. */
 function mentions(args: readonly string[], option: string): boolean {

@@ -17,6 +17,7 @@ import type {
   Port,
   PortRequest,
   Pruned,
+  QemuCommand,
   RemoveRequest,
   StartRequest,
   StopRequest,
@@ -40,7 +41,7 @@ export interface MachineEngine {
   removePort(name: string, port: { hostPort: number; protocol: "tcp" | "udp" }): Promise<Port[]>;
   stats(name: string): Promise<MachineStats>;
   screenshot(name: string): Promise<Buffer>;
-  qemuCommand(name: string): Promise<string[]>;
+  qemuCommand(name: string): Promise<QemuCommand>;
   logs(name: string, options: LogOptions): AsyncIterable<Uint8Array>;
   console(name: string, options: ConsoleOptions): Promise<ConsoleAttachment>;
   exec(name: string, request: ExecRequest): Promise<ExecSession>;

@@ -169,8 +169,8 @@ export class DirectoryMachines implements MachineEngine {
     return Buffer.from("89504e470d0a1a0a", "hex");
   }
 
-  async qemuCommand(name: string): Promise<string[]> {
-    return ["qemu-system-x86_64", "-name", name];
+  async qemuCommand(name: string): Promise<{ command: string[]; directories: string[] }> {
+    return { command: ["qemu-system-x86_64", "-name", name], directories: [] };
   }
 
   async *logs(name: string, { follow, signal }: LogOptions): AsyncIterable<Uint8Array> {

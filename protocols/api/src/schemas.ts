@@ -179,7 +179,14 @@ export const MachineStats = Type.Object(
 );
 export type MachineStats = Static<typeof MachineStats>;
 
-export const QemuCommand = Type.Object({ command: Type.Array(Type.String()) }, { $id: "QemuCommand" });
+export const QemuCommand = Type.Object(
+  {
+    command: Type.Array(Type.String()),
+    directories: Type.Array(Type.String(), { description: "made by a start, removed by a stop" }),
+  },
+  { $id: "QemuCommand" },
+);
+export type QemuCommand = Static<typeof QemuCommand>;
 
 // ── images ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -33,7 +33,7 @@ export function define(command: Command): void {
           (machine) => machine.state === "running",
         );
         const started = await context.forEach(chosen, async (name, view) => {
-          await context.job("restartMachine", { path: { name }, body }, view, chosen.length > 1 ? name : "");
+          await context.job("restartMachine", { path: { name }, body }, view);
           return name;
         });
         await announce(context, started);

@@ -16,7 +16,7 @@ export function define(command: Command): void {
         const query = flags.force === true ? { force: true } : {};
         const chosen = await context.chosenMachines(names, flags.all);
         const removed = await context.forEach(chosen, async (name, view) => {
-          await context.job("removeMachine", { path: { name }, query }, view, chosen.length > 1 ? name : "");
+          await context.job("removeMachine", { path: { name }, query }, view);
           return name;
         });
         if (context.options.json) context.printJson({ removed });

@@ -30,7 +30,7 @@ export function define(command: Command): void {
           (machine) => machine.state === "stopped",
         );
         const started = await context.forEach(chosen, async (name, view) => {
-          await context.job("startMachine", { path: { name }, body }, view, chosen.length > 1 ? name : "");
+          await context.job("startMachine", { path: { name }, body }, view);
           return name;
         });
         await announce(context, started);

@@ -12,7 +12,7 @@ function describe(machine: Machine, style: Style): string {
     ["from", machine.from],
     [
       "shape",
-      `${machine.cpus} cpu${machine.cpus === 1 ? "" : "s"}, ${memoryText(machine.memoryMiB)}, disk ${formatSize(machine.diskBytes)}, ${machine.arch}${machine.accelerator === null ? "" : `, ${machine.accelerator}`}`,
+      `${machine.cpus} cpu${machine.cpus === 1 ? "" : "s"}, ${memoryText(machine.memoryMiB)}${machine.diskBytes === 0 ? "" : `, disk ${formatSize(machine.diskBytes)}`}, ${machine.arch}${machine.accelerator === null ? "" : `, ${machine.accelerator}`}`,
     ],
     ["ports", machine.ports.length === 0 ? null : portsText(machine)],
     ["ssh", ssh === null ? null : `ssh -p ${ssh.port} ${ssh.user}@${ssh.host}`],

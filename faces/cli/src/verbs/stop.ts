@@ -33,7 +33,7 @@ export function define(command: Command): void {
           (machine) => machine.state !== "stopped",
         );
         const stopped = await context.forEach(chosen, async (name, view) => {
-          await context.job("stopMachine", { path: { name }, body }, view, chosen.length > 1 ? name : "");
+          await context.job("stopMachine", { path: { name }, body }, view);
           return name;
         });
         await announce(context, stopped, false);

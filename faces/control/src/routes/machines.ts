@@ -178,7 +178,7 @@ export function machineRoutes(app: App, { machines, jobs }: Context): void {
         response: answers(200, QemuCommand),
       },
     },
-    async ({ params }) => ({ command: await machines.qemuCommand(params.name) }),
+    async ({ params }) => machines.qemuCommand(params.name),
   );
   app.get(
     "/v1/machines/:name/stats",

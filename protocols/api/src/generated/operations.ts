@@ -278,6 +278,8 @@ export interface Pruned {
 
 export interface QemuCommand {
   command: string[];
+  /** made by a start, removed by a stop */
+  directories: string[];
 }
 
 export interface RemoveRequest {

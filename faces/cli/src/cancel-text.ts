@@ -1,0 +1,30 @@
+import type { JobId } from "@skep/api";
+
+/** As much of a job's request as the text needs. */
+export interface CancelParameters {
+  path?: { name?: string };
+  body?: { wait?: boolean };
+}
+
+const leave = "; Ctrl-C again leaves that to skepd";
+
+/** What Ctrl-C does to a job, as it is told while skepd still does it. */
+export function cancelText(id: JobId, params: CancelParameters): string {
+  const name = params.path?.name;
+  switch (id) {
+    case "startMachine":
+    case "restartMachine":
+      return params.body?.wait === true
+        ? `no longer waiting; ${name} goes on booting`
+        : `cancelling the start of ${name}`;
+    case "stopMachine":
+      return `cancelling; ${name} runs on unless it is shutting down already`;
+    case "removeMachine":
+    case "verifyImage":
+      return "cancelling";
+    case "pullImage":
+      return "cancelling; what was downloaded is kept for the next pull";
+    default:
+      return `cancelling and undoing${leave}`;
+  }
+}
