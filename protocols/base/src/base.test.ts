@@ -169,6 +169,16 @@ describe("run", () => {
     assert.equal(processStartTime(child), undefined);
   });
 
+  it("fails, and no more than that, when no file descriptor is free", async () => {
+    const script = `import { openSync } from "node:fs";
+      import { run } from ${JSON.stringify(new URL("./index.ts", import.meta.url).href)};
+      try { for (;;) openSync("/dev/null", "r"); } catch {}
+      run("true", []).then(() => {}, (error) => process.stdout.write(error.code));`;
+    const limited = 'ulimit -n 64; exec "$0" --input-type=module -e "$1"';
+    const { stdout } = await run("sh", ["-c", limited, process.execPath, script]);
+    assert.equal(stdout, "EMFILE");
+  });
+
   it("shows the end of standard error", async () => {
     await assert.rejects(run("sh", ["-c", "echo broken >&2; exit 3"]), {
       code: "COMMAND_FAILED",

@@ -42,6 +42,12 @@ export async function run(
     ...(options.uid === undefined ? {} : { uid: options.uid }),
     ...(options.gid === undefined ? {} : { gid: options.gid }),
   });
+  const ended = new Promise<number>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code, signal) => resolve(code ?? (signal === "SIGKILL" ? 137 : 143)));
+  });
+  // Without free file descriptors a child has no streams, whatever its type says; its error follows.
+  if ((child.stdout as unknown) === undefined) await ended;
   const endGroup = (signal: NodeJS.Signals) => {
     try {
       if (child.pid !== undefined) process.kill(-child.pid, signal);
@@ -71,10 +77,7 @@ export async function run(
   child.stdin.on("error", () => {}); // a command that does not read its input is no failure
   child.stdin.end(options.input ?? "");
   try {
-    const status = await new Promise<number>((resolve, reject) => {
-      child.once("error", reject);
-      child.once("close", (code, signal) => resolve(code ?? (signal === "SIGKILL" ? 137 : 143)));
-    });
+    const status = await ended;
     options.signal?.throwIfAborted();
     if (!(options.okStatuses ?? [0]).includes(status)) {
       const end =
@@ -96,14 +99,15 @@ export async function run(
 
 /**
  * When a process started, in clock ticks since boot (Linux), so that a reused pid is told apart.
- * Undefined when it is gone or a zombie.
+ * Undefined when it is gone or a zombie. Throws where that cannot be told: no file descriptor is free.
  */
 export function processStartTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
-  } catch {
+  } catch (error) {
+    if (isErrno(error, "EMFILE") || isErrno(error, "ENFILE")) throw error;
     return undefined;
   }
 }
