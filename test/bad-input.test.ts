@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdir, readdir, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { processStartTime, run } from "@skep/base";
@@ -63,6 +63,26 @@ describe("a new machine is refused, and nothing is left, for", () => {
     assert.match(both.find(({ status }) => status === 1)?.stderr ?? "", /"twin" exists already/);
     assert.deepEqual(await machinesOnDisk(), ["twin"]);
     await skep.skep(["rm", "twin"]);
+  });
+});
+
+describe("two new machines at once", () => {
+  it("do not get one port, nor one user", async () => {
+    const make = (name: string, port: string) =>
+      skep.skep(["new", name, ...tiny, "--publish", port], { status: null });
+    const both = await Promise.all([make("one", "28123:80"), make("two", "28123:80")]);
+    assert.deepEqual(both.map(({ status }) => status).sort(), [0, 1]);
+    assert.match(both.map(({ stderr }) => stderr).join(""), /28123.*(published already|in use)/);
+    await skep.skep(["rm", "--all"]);
+    await Promise.all(["a", "b", "c", "d"].map((name) => make(name, "0:80")));
+    const files = await Promise.all(
+      ["a", "b", "c", "d"].map(async (name) =>
+        JSON.parse(await readFile(join(skep.home, "machines", name, "machine.json"), "utf8")),
+      ),
+    );
+    assert.equal(new Set(files.map(({ ports }) => ports[0].hostPort)).size, 4);
+    if (process.getuid?.() === 0) assert.equal(new Set(files.map(({ uid }) => uid)).size, 4);
+    await skep.skep(["rm", "--all"]);
   });
 });
 
@@ -199,10 +219,10 @@ describe("skepd killed in the middle", () => {
   it("of making a machine leaves a whole one or none, and no stray QEMU", async () => {
     for (const delayMs of [30, 60, 90, 120, 200]) {
       await skep.machines(); // skepd runs
-      const child = skep.spawn(["new", "half", ...tiny, "--start"]);
+      const ended = once(skep.spawn(["new", "half", ...tiny, "--start"]), "exit");
       await new Promise((resolve) => setTimeout(resolve, delayMs + 250));
       await skep.killDaemon();
-      await once(child, "exit");
+      await ended;
       const machines = await skep.machines();
       if (machines.length === 1) {
         const pids = await skep.qemuPids();

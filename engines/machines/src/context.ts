@@ -1,6 +1,8 @@
+import type { KeyedMutex } from "@skep/base";
 import type { ImageStore } from "@skep/images";
 import type { KeyPair } from "./keys.ts";
 import type { Machine } from "./machine.ts";
+import type { MachineFile } from "./machine-file.ts";
 import type { QemuPrograms } from "./qemu.ts";
 import type { SshConnections } from "./ssh.ts";
 
@@ -28,6 +30,10 @@ export interface Context {
   ssh: SshConnections;
   /** All machines by name. */
   machines: Map<string, Machine>;
+  /** Files of machines that are being made: their ports and users are taken already. */
+  pending: Set<MachineFile>;
+  /** Held while a new machine chooses what no other may have. */
+  choosing: KeyedMutex;
   emit(event: MachineEvent): void;
   ownKeys(): Promise<KeyPair>;
 }

@@ -28,7 +28,26 @@ export async function createMachine(context: Context, request: MachineRequest, w
   if (context.machines.has(name) || (await exists(paths.directory))) throw fail("MACHINE_EXISTS", { name });
   await checkRequest(request);
   const base = await resolveBase(context, request, work);
-  const file = await composeFile(context, request, base);
+  const file = await context.choosing.run("new", async () => {
+    const composed = await composeFile(context, request, base);
+    context.pending.add(composed);
+    return composed;
+  });
+  try {
+    return await writeMachine(context, file, request, work);
+  } finally {
+    context.pending.delete(file);
+  }
+}
+
+async function writeMachine(
+  context: Context,
+  file: MachineFile,
+  request: MachineRequest,
+  work: Work,
+): Promise<Machine> {
+  const { name } = file;
+  const paths = machinePaths(context.home, name);
   work.signal.throwIfAborted();
   work.report({ phase: `creating ${name}` });
   const keys = await context.ownKeys();
@@ -195,7 +214,8 @@ async function composeFile(context: Context, request: MachineRequest, base: Base
   }
   if (firmware === "uefi") await findFirmware(arch);
   const ssh = image?.ssh ?? from?.file.ssh ?? true;
-  const taken = new Set([...context.machines.values()].map((machine) => machine.file.uid));
+  const files = [...[...context.machines.values()].map((machine) => machine.file), ...context.pending];
+  const taken = new Set(files.map((file) => file.uid));
   const uid = allocateUid(taken);
   if (uid !== null && request.cdrom !== undefined) await checkReadable(request.cdrom);
   return {

@@ -85,6 +85,8 @@ export class Machines implements AsyncDisposable {
       programs: new QemuPrograms(),
       ssh: new SshConnections(),
       machines: new Map(),
+      pending: new Set(),
+      choosing: new KeyedMutex(),
       emit: (event) => {
         onEvent(event);
         if (event.type !== "machine.state" && event.type !== "machine.ready") {
@@ -132,10 +134,10 @@ export class Machines implements AsyncDisposable {
   async #adoptRunning(): Promise<void> {
     const { machines, log } = this.#context;
     const all = [...machines.values()];
-    const found = findProcesses(new Set(all.map(({ file }) => file.id)));
+    const found = findProcesses(all.map(({ file }) => file));
     await Promise.all(
       all.map(async (machine) => {
-        const process = found.get(machine.file.id) ?? findProcess(machine.file.id, machine.runtime.pid);
+        const process = found.get(machine.file.id) ?? findProcess(machine.file, machine.runtime.pid);
         if (process === undefined) return await this.#noteEnd(machine);
         try {
           await adoptMachine(machine, process);

@@ -7,9 +7,10 @@ import type { Machine } from "./machine.ts";
 /** Which other machine publishes a port of this host. */
 export function portOwner(context: Context, except?: Machine): PortOwner {
   return (number, protocol) => {
-    for (const machine of context.machines.values()) {
-      if (machine === except) continue;
-      const { ports, telnetPort, name } = machine.file;
+    const files = [...context.machines.values()].map((machine) => machine.file);
+    for (const file of [...files, ...context.pending]) {
+      if (file === except?.file) continue;
+      const { ports, telnetPort, name } = file;
       if (protocol === "tcp" && telnetPort === number) return name;
       if (ports.some((port) => port.hostPort === number && port.protocol === protocol)) return name;
     }

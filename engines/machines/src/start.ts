@@ -38,13 +38,13 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
   machine.setState("starting");
   try {
     work.report({ phase: `starting ${machine.name}` });
-    const orphan = findProcess(file.id, machine.runtime.pid);
+    const orphan = findProcess(file, machine.runtime.pid);
     if (orphan !== undefined) {
       await adoptMachine(machine, orphan);
       return;
     }
     const running = [...context.machines.values()].filter(
-      (other) => other.live !== undefined && other !== machine,
+      (other) => other.state !== "stopped" && other !== machine,
     );
     await admit(
       machine.name,
