@@ -16,17 +16,18 @@ export interface ArgvContext {
   firmwareCode: string | null;
 }
 
-// Slots on the root complex; what may be plugged in later uses the root ports at 0x18.
+// Slots on the root complex; what may be plugged in later uses the root ports at 0x18. Linux names disks
+// in this order, so the seed stands behind the data disks: the first of them is /dev/vdb.
 const slot = {
   display: "0x1",
   network: "0x2",
   serial: "0x3",
   rng: "0x4",
   root: "0x5",
-  seed: "0x6",
-  scsi: "0x7",
+  scsi: "0x16",
+  seed: "0x17",
 };
-const firstDataSlot = 0x8;
+const firstDataSlot = 0x6;
 const portsSlot = 0x18;
 
 /** QEMU's option parser splits at commas; a doubled one stands for itself. */

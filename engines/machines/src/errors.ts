@@ -55,7 +55,11 @@ export const machineErrors = {
     status: 404,
   },
   SEED_INVALID: { message: "{what} is not usable: {why}", hint: "{hint}", status: 400 },
-  ENV_INVALID: { message: 'environment variable "{name}" is not usable: {why}', status: 400 },
+  ENV_INVALID: {
+    message: 'environment variable "{name}" is not usable: {why}',
+    hint: "{hint}",
+    status: 400,
+  },
   KEY_INVALID: {
     message: "ssh key {key} is not a public key in OpenSSH format",
     hint: "give the .pub file, or its one line: ssh-ed25519 AAAA… comment",
@@ -91,6 +95,11 @@ export const machineErrors = {
     message: 'machine "{name}" runs but did not answer within {seconds} s; its console ends with:\n{console}',
     hint: "look further: skep console {name}, or skep logs {name}",
     status: 504,
+  },
+  KERNEL_PANIC: {
+    message: 'the kernel of machine "{name}" has panicked; its console ends with:\n{console}',
+    hint: "look further: skep logs {name}; then end it: skep stop --force {name}",
+    status: 409,
   },
   AGENT_ABSENT: {
     message: 'the guest agent of machine "{name}" does not answer',

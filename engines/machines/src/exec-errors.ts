@@ -43,6 +43,11 @@ export const guestErrors = {
     status: 502,
   },
   SSH_REFUSED: { message: 'machine "{name}" refused {what}: {why}', status: 502 },
+  SUDO_REFUSED: {
+    message: 'user "{user}" of machine "{name}" may not run commands as "{as}": {why}',
+    hint: "let sudo allow it there without a password, or leave the user out",
+    status: 403,
+  },
   EXEC_NO_TTY: {
     message: 'machine "{name}" has no ssh server that answers, and its guest agent gives no terminal',
     hint: "run the command without a terminal, or use: skep console {name}",

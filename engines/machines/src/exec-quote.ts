@@ -39,16 +39,26 @@ const maxBeforeMarkBytes = 256 * 1024;
 export const loginShell = `exec "\${SHELL:-/bin/sh}" -l`;
 
 /**
- * A line for a remote login shell of any kind that says which process it becomes (found by
- * `PidFilter`) and then is the command. An empty command is the user's login shell.
+ * A line for a remote login shell of any kind that says which process group it becomes (found by
+ * `PidFilter`) and then is the command. An empty command is the user's login shell. With `as` it is
+ * another user's, by sudo; then nothing is announced where sudo refuses.
  */
 export function announcingCommand(
   command: readonly string[],
   env: Readonly<Record<string, string>> | undefined,
+  as?: string,
 ): string {
   const run = command.length === 0 ? loginShell : 'exec "$@"';
-  const script = `printf "\\036skep %s\\036" $$; ${exports(env)}${run}`;
-  return ["exec", "sh", "-c", quote(script), "skep", ...command.map(quote)].join(" ");
+  // Sudo puts a process between the group's first and the command; stat's fifth field is the group.
+  const group = as === undefined ? "$$" : '"$(read -r p n s q g r </proc/$$/stat; echo "$g")"';
+  const home = as !== undefined && command.length === 0 ? "cd; " : "";
+  const script = `printf "\\036skep %s\\036" ${group}; ${home}${exports(env)}${run}`;
+  return ["exec", ...sudo(as), "sh", "-c", quote(script), "skep", ...command.map(quote)].join(" ");
+}
+
+/** What puts a line in another user's hands, without ever asking for a password. */
+export function sudo(user: string | undefined): string[] {
+  return user === undefined ? [] : ["sudo", "-n", "-H", "-u", quote(user), "--"];
 }
 
 /** Takes the announcement out of a command's output. What a shell's start-up files print stays. */

@@ -20,7 +20,9 @@ const pingTimeoutMs = 5000;
 /**
  * Runs a command in a guest: over ssh where the machine has it and it answers, else over the guest
  * agent. An ssh server that answers and refuses is an error of its own: the agent, which is root, is
- * no way around it. Fails with EXEC_UNREACHABLE when neither answers, or as the chosen way does.
+ * no way around it. Another user than the machine's login user is reached over the same connection by
+ * sudo, for a cloud image lets only one user in. Fails with EXEC_UNREACHABLE when neither answers, or
+ * as the chosen way does.
  */
 export async function openExec(
   guest: ExecGuest,
@@ -31,7 +33,7 @@ export async function openExec(
   if (guest.file.ssh) {
     let connection: SshConnection | undefined;
     try {
-      connection = await guest.context.ssh.connect(guest, { user: request.user, bannerTimeoutMs, signal });
+      connection = await guest.context.ssh.connect(guest, { bannerTimeoutMs, signal });
     } catch (error) {
       if (!(error instanceof SkepError) || !["SSH_UNREACHABLE", "SSH_ABSENT"].includes(error.code))
         throw error;

@@ -11,7 +11,8 @@ const sshAfterAgentMs = 60_000;
 
 /**
  * Waits until the guest answers: an ssh handshake, or the agent where there is no ssh server. A
- * port that accepts means nothing, for QEMU's network accepts before the guest runs.
+ * port that accepts means nothing, for QEMU's network accepts before the guest runs. A kernel that
+ * panicked and stays so is not waited for.
  */
 export async function waitReady(machine: Machine, request: StartRequest, work: Work): Promise<void> {
   const live = machine.running();
@@ -27,7 +28,7 @@ export async function waitReady(machine: Machine, request: StartRequest, work: W
   });
   ended.catch(() => undefined);
   try {
-    machine.setReady(await Promise.race([answer(machine, live, signal), ended]));
+    machine.setReady(await Promise.race([answer(machine, live, signal), ended, panic(machine, signal)]));
   } catch (error) {
     work.signal.throwIfAborted();
     if (timeout.aborted) {
@@ -82,6 +83,23 @@ async function agentAnswers(live: LiveMachine, signal: AbortSignal): Promise<voi
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }
+}
+
+/** What a kernel prints last when it neither restarts nor tells QEMU, as before its pvpanic module is loaded. */
+const panicEnd = /---\[ end Kernel panic - not syncing[^\n]*\s*$/;
+
+/** Throws KERNEL_PANIC once the console shows that the kernel has stopped for good; else never ends. */
+async function panic(machine: Machine, signal: AbortSignal): Promise<never> {
+  // The console's times are kept to the second; what an earlier run printed last must not count.
+  const sinceMs = Date.parse(machine.run?.startedAt ?? "") + 1000;
+  let tail = "";
+  for await (const piece of machine.consoleLog.follow({ sinceMs, signal })) {
+    tail = (tail + piece.toString("latin1")).slice(-4096);
+    if (panicEnd.test(tail)) {
+      throw fail("KERNEL_PANIC", { name: machine.name, console: await consoleEnd(machine) });
+    }
+  }
+  return await new Promise<never>(() => {}); // the signal: somebody else has the answer
 }
 
 async function consoleEnd(machine: Machine): Promise<string> {

@@ -51,10 +51,19 @@ export function checkSeed(content: Pick<SeedContent, "userData" | "networkConfig
   if (networkConfig !== undefined) parseMapping("network-config", networkConfig);
   for (const [name, value] of Object.entries(content.env)) {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
-      throw fail("ENV_INVALID", { name, why: "a name has letters, digits and underscores" });
+      const why = "a name has letters, digits and underscores";
+      throw fail("ENV_INVALID", { name, why, hint: "give it as NAME=VALUE" });
     }
-    // pam_env reads /etc/environment by lines, so a value cannot hold more than one.
-    if (/[\0\r\n]/.test(value)) throw fail("ENV_INVALID", { name, why: "its value has more than one line" });
+    // pam_env, which reads /etc/environment, knows no escapes: a line ends the value, and so does a "#",
+    // also between quotes. All else between the first and the last quote is taken as it is.
+    const hint = "let write_files of --user-data put it into a file of the guest";
+    if (/[\0\r\n]/.test(value)) {
+      throw fail("ENV_INVALID", { name, why: "its value has more than one line", hint });
+    }
+    if (value.includes("#")) {
+      const why = 'its value has a "#", with which a comment begins in /etc/environment of the guest';
+      throw fail("ENV_INVALID", { name, why, hint });
+    }
   }
 }
 

@@ -2,7 +2,15 @@ import { constants } from "node:os";
 import { PassThrough, Readable, Writable } from "node:stream";
 import type { ClientChannel } from "ssh2";
 import { fail } from "./exec-errors.ts";
-import { announcingCommand, checkCommand, endGroupScript, PidFilter, signalName } from "./exec-quote.ts";
+import {
+  announcingCommand,
+  checkCommand,
+  endGroupScript,
+  PidFilter,
+  quote,
+  signalName,
+  sudo,
+} from "./exec-quote.ts";
 import type { SshConnection } from "./ssh-connection.ts";
 import type { ExecRequest, ExecSession } from "./types.ts";
 
@@ -15,19 +23,33 @@ const typedSignals: Record<string, string> = { INT: "\x03", QUIT: "\x1c", TSTP: 
 
 /**
  * Runs a command over ssh. The command announces its process id, since servers refuse the protocol's
- * own signal request in too many cases (root's sessions, OpenSSH before 7.9, other servers).
- * Fails with EXEC_NOT_STARTED, SSH_LOST or SSH_REFUSED.
+ * own signal request in too many cases (root's sessions, OpenSSH before 7.9, other servers). Another
+ * user than the connection's is reached by sudo.
+ * Fails with EXEC_NOT_STARTED, SUDO_REFUSED, SSH_LOST or SSH_REFUSED.
  */
 export async function sshExec(connection: SshConnection, request: ExecRequest): Promise<ExecSession> {
-  const { name } = connection.target;
+  const { name, user } = connection.target;
   const { command, env, tty } = request;
-  checkCommand(name, command, env);
-  const plainLogin = command.length === 0 && Object.keys(env ?? {}).length === 0;
-  const channel = await connection.session(plainLogin ? undefined : announcingCommand(command, env), tty);
+  const as = request.user === user ? undefined : request.user;
+  checkCommand(name, as === undefined ? command : [...command, as], env);
+  const plainLogin = as === undefined && command.length === 0 && Object.keys(env ?? {}).length === 0;
+  const line = plainLogin ? undefined : announcingCommand(command, env, as);
+  const channel = await connection.session(line, tty);
   const pid = Promise.withResolvers<number | undefined>();
-  const stdout = plainLogin ? new PassThrough() : new PidFilter(pid.resolve);
+  let announced = false;
+  const onPid = (id: number) => {
+    announced = true;
+    pid.resolve(id);
+  };
+  const stdout = plainLogin ? new PassThrough() : new PidFilter(onPid);
   channel.pipe(stdout);
-  const exit = exitOf(channel, connection);
+  const errors = as === undefined ? channel.stderr : channel.stderr.pipe(new PassThrough());
+  const words = as === undefined ? undefined : firstWords(tty === undefined ? channel.stderr : channel);
+  const refused = () => {
+    if (as === undefined || announced) return undefined;
+    return fail("SUDO_REFUSED", { name, user, as, why: words?.() || "it said nothing" });
+  };
+  const exit = exitOf(channel, connection, refused);
   const ended = exit.then(
     () => true,
     () => true,
@@ -41,7 +63,8 @@ export async function sshExec(connection: SshConnection, request: ExecRequest): 
   const elsewhere = async (script: (pid: number) => string) => {
     const id = await pid.promise;
     if (id === undefined) return;
-    const other = await connection.session(script(id), undefined);
+    const words = [...sudo(as), "sh", "-c", quote(script(id))]; // nobody else may signal another user's
+    const other = await connection.session(as === undefined ? script(id) : words.join(" "), undefined);
     other.on("error", () => {}).resume();
     other.stderr.resume();
     other.end();
@@ -51,7 +74,7 @@ export async function sshExec(connection: SshConnection, request: ExecRequest): 
     transport: "ssh",
     stdin: inputOf(channel),
     stdout,
-    stderr: tty === undefined ? channel.stderr : Readable.from([]),
+    stderr: tty === undefined ? errors : Readable.from([]),
     exit,
     resize(columns, rows) {
       if (tty !== undefined) channel.setWindow(rows, columns, 0, 0);
@@ -87,20 +110,40 @@ export async function sshExec(connection: SshConnection, request: ExecRequest): 
   };
 }
 
-function exitOf(channel: ClientChannel, connection: SshConnection): Promise<number> {
+/** `refused`: why nothing ran, where that is known once all output has come. */
+function exitOf(
+  channel: ClientChannel,
+  connection: SshConnection,
+  refused: () => Error | undefined,
+): Promise<number> {
   const exit = new Promise<number>((resolve, reject) => {
+    let status: number | undefined;
     channel.once("exit", (code: number | null, signal?: string) => {
-      if (code !== null) return resolve(code & 0xff);
       const bare = `SIG${(signal ?? "").replace(/^SIG/, "")}` as keyof typeof constants.signals;
-      resolve(128 + (constants.signals[bare] ?? 0));
+      status = code === null ? 128 + (constants.signals[bare] ?? 0) : code & 0xff;
+      if (refused() === undefined) resolve(status);
     });
     channel.once("close", () => {
       const why = connection.lostBecause ?? "it ended without an exit status";
-      reject(fail("SSH_LOST", { name: connection.target.name, why }));
+      if (status === undefined) return reject(fail("SSH_LOST", { name: connection.target.name, why }));
+      const error = refused(); // the announcement may have come behind the status
+      if (error === undefined) resolve(status);
+      else reject(error);
     });
   });
   exit.catch(() => {}); // whoever wants to know awaits it; nobody has to
   return exit;
+}
+
+/** What a stream said first, up to a thousand characters. */
+function firstWords(stream: Readable): () => string {
+  let text = "";
+  const onData = (bytes: Buffer) => {
+    text = (text + bytes.toString("utf8")).slice(0, 1000);
+    if (text.length === 1000) stream.off("data", onData);
+  };
+  stream.on("data", onData);
+  return () => text.trim();
 }
 
 /** The channel's input alone: ending it closes one half, destroying it does not touch the output. */
