@@ -38,13 +38,13 @@ import { Machine } from "./machine.ts";
 import { readMachineFile, readRunRecord } from "./machine-file.ts";
 import { homePaths, machinePaths, memoryDirectory } from "./paths.ts";
 import { addPort, removePort } from "./ports.ts";
-import { findProcess, findProcesses } from "./process.ts";
+import { findProcess, findProcesses, isAlive } from "./process.ts";
 import { QemuPrograms } from "./qemu.ts";
 import { waitReady } from "./ready.ts";
 import { discard, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
 import { SshConnections } from "./ssh.ts";
 import { sshConfig, writeSshConfig } from "./ssh-config.ts";
-import { adoptMachine, commandLine, startMachine } from "./start.ts";
+import { adoptMachine, commandLine, monitorSilent, startMachine } from "./start.ts";
 import { machineStats, screenshot } from "./stats.ts";
 import { stopMachine } from "./stop.ts";
 import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "./types.ts";
@@ -143,10 +143,8 @@ export class Machines implements AsyncDisposable {
           await adoptMachine(machine, process);
           log.info({ machine: machine.name, pid: process.pid }, "found running");
         } catch (error) {
-          machine.setState(
-            "running",
-            "its monitor does not answer (is another program connected to qmp.sock?)",
-          );
+          if (!isAlive(process)) return await this.#noteEnd(machine);
+          machine.setState("running", monitorSilent);
           log.error({ machine: machine.name, err: error }, "cannot adopt");
         }
       }),

@@ -13,7 +13,7 @@ import { stopMachine } from "./stop.ts";
 /** Removes a machine and every file of it. */
 export async function removeMachine(machine: Machine, request: RemoveRequest, work: Work): Promise<void> {
   const { context, name, paths } = machine;
-  if (machine.live !== undefined) {
+  if (machine.state !== "stopped") {
     if (request.force !== true) throw fail("MACHINE_RUNNING", { verb: "remove", name });
     await stopMachine(machine, { force: true }, work);
   }

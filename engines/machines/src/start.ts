@@ -24,11 +24,12 @@ import { clearRuntime, LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import { homePaths, memoryDirectory, socketPathLimit } from "./paths.ts";
 import { portOwner } from "./ports.ts";
-import { findProcess, type QemuProcess } from "./process.ts";
+import { findProcess, type QemuProcess, waitGone } from "./process.ts";
 import { findFirmware, type Qemu } from "./qemu.ts";
 
 /** QEMU answers its monitor within a second or so; a host under heavy load may take longer. */
 const monitorTimeoutMs = 60_000;
+const adoptTimeoutMs = 10_000;
 const portAttempts = 5;
 
 /** Starts QEMU for a stopped machine and returns once its monitor answers; the guest then boots. */
@@ -72,7 +73,11 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
     work.signal.throwIfAborted();
     await launch(machine, qemu, verdict);
   } catch (error) {
-    if (machine.live === undefined) {
+    if (machine.live !== undefined) throw error;
+    if (findProcess(file, machine.runtime.pid) !== undefined) {
+      // A QEMU that cannot be talked to is still the machine: nothing of it may be cleared away.
+      machine.setState("running", monitorSilent);
+    } else {
       await clearRuntime(machine);
       machine.setState("stopped", error instanceof SkepError ? error.message.split("\n")[0] : String(error));
     }
@@ -80,10 +85,23 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
   }
 }
 
-/** Takes over a QEMU that is running already, as after a restart of skepd. */
+export const monitorSilent = "its monitor does not answer (is another program connected to qmp.sock?)";
+
+/**
+ * Takes over a QEMU that is running already, as after a restart of skepd; it may have been started
+ * only a moment ago, and its monitor not be there yet.
+ */
 export async function adoptMachine(machine: Machine, process: QemuProcess): Promise<void> {
-  const qmp = await QmpClient.connect(machine.runtime.qmp, { timeoutMs: monitorTimeoutMs });
-  await LiveMachine.attach(machine, process, qmp);
+  const over = new AbortController();
+  const gone = waitGone(process, adoptTimeoutMs, over.signal).catch(() => undefined);
+  const giveUp = new AbortController();
+  gone.then(() => giveUp.abort()).catch(() => undefined);
+  try {
+    const qmp = await monitor(machine.runtime.qmp, giveUp.signal);
+    await LiveMachine.attach(machine, process, qmp);
+  } finally {
+    over.abort();
+  }
 }
 
 /** Everything QEMU needs to find: directories of its own, log files, links. */

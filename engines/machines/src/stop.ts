@@ -1,8 +1,8 @@
 import type { StopRequest } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
-import type { LiveMachine } from "./live.ts";
+import { clearRuntime, type LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
-import { signalProcess, waitGone } from "./process.ts";
+import { findProcess, signalProcess, waitGone } from "./process.ts";
 
 /** Default limits of each step, in milliseconds. */
 const limits = { acpi: 50_000, agent: 20_000, quit: 15_000, kill: 10_000 };
@@ -15,7 +15,7 @@ const pressEveryMs = 5000;
  */
 export async function stopMachine(machine: Machine, request: StopRequest, work: Work): Promise<void> {
   const { live } = machine;
-  if (live === undefined) return;
+  if (live === undefined) return await endUnheard(machine, work);
   live.stopRequested = true;
   const before = machine.state;
   machine.setState("stopping");
@@ -39,6 +39,22 @@ export async function stopMachine(machine: Machine, request: StopRequest, work: 
   }
 }
 
+/** A QEMU whose monitor somebody else holds still ends cleanly at SIGTERM. */
+async function endUnheard(machine: Machine, work: Work): Promise<void> {
+  if (machine.state === "stopped") return;
+  const process = findProcess(machine.file, machine.runtime.pid);
+  if (process !== undefined) {
+    work.report({ phase: `ending ${machine.name}` });
+    signalProcess(process, "SIGTERM");
+    if (!(await waitGone(process, limits.quit))) {
+      signalProcess(process, "SIGKILL");
+      await waitGone(process, limits.kill);
+    }
+    await clearRuntime(machine);
+  }
+  machine.setState("stopped");
+}
+
 async function goneWithin(live: LiveMachine, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
   if (!(await waitGone(live.process, timeoutMs, signal))) return false;
   await live.gone;
@@ -47,7 +63,7 @@ async function goneWithin(live: LiveMachine, timeoutMs: number, signal?: AbortSi
 
 async function pressPower(live: LiveMachine, limitMs: number, work: Work): Promise<boolean> {
   work.report({ phase: `shutting ${live.machine.name} down` });
-  const until = Date.now() + limitMs;
+  const until = performance.now() + limitMs;
   do {
     try {
       await live.qmp.execute("system_powerdown", {}, { timeoutMs: 5000, signal: work.signal });
@@ -55,9 +71,9 @@ async function pressPower(live: LiveMachine, limitMs: number, work: Work): Promi
       if (work.signal.aborted) throw error;
       return goneWithin(live, 1000);
     }
-    const left = Math.max(0, until - Date.now());
+    const left = Math.max(0, until - performance.now());
     if (await goneWithin(live, Math.min(left, pressEveryMs), work.signal)) return true;
-  } while (Date.now() < until);
+  } while (performance.now() < until);
   return false;
 }
 
