@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { chmod, chown, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fail } from "./errors.ts";
@@ -6,15 +7,18 @@ import { fail } from "./errors.ts";
  * Where skepd is root, each QEMU has a user of its own: a guest that breaks out of QEMU reaches
  * its own disk and nothing else. systemd's documentation leaves 1879048192..2147352576 unused.
  */
-const firstUid = 1_900_000_000;
+const firstUid = 1_879_048_192;
+const lastUid = 2_147_352_575;
 
 export const isRoot = process.getuid?.() === 0;
 
+/** At random, since two machines made at once, another home's and those of damaged files are not in `taken`. */
 export function allocateUid(taken: ReadonlySet<number | null>): number | null {
   if (!isRoot) return null;
-  let uid = firstUid;
-  while (taken.has(uid)) uid += 1;
-  return uid;
+  for (;;) {
+    const uid = randomInt(firstUid, lastUid + 1);
+    if (!taken.has(uid)) return uid;
+  }
 }
 
 /** Gives a file to the machine's user; nothing to do where everything belongs to one user. */

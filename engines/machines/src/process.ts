@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { closeSync, constants, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isErrno, processArguments, processStartTime } from "@skep/base";
@@ -9,17 +9,28 @@ export interface QemuProcess {
   startTime: string;
 }
 
-/** Whether the process is a QEMU (or on its way to become one) of the machine with this id. */
-function runsMachine(pid: number, id: string): boolean {
+/** What a machine's QEMU is known by. */
+export interface QemuOwner {
+  id: string;
+  /** The machine's own user, or null where it runs as ours. */
+  uid: number | null;
+}
+
+/** Whether the process is a QEMU (or on its way to become one) of this machine. */
+function runsMachine(pid: number, { id, uid }: QemuOwner): boolean {
   const args = processArguments(pid);
   if (args === undefined || args.length === 0) return false;
   const program = basename(args[0] as string);
   const at = args.indexOf("-uuid");
-  return (program.startsWith("qemu-system-") || program === "setpriv") && at > 0 && args[at + 1] === id;
+  if (!(program.startsWith("qemu-system-") || program === "setpriv") || at <= 0) return false;
+  if (args[at + 1] !== id) return false;
+  // Anybody may call a process so; only the machine's user and we can own its QEMU.
+  const owner = statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid;
+  return owner === process.getuid?.() || (uid !== null && owner === uid);
 }
 
-function identify(pid: number, id: string): QemuProcess | undefined {
-  if (!Number.isInteger(pid) || pid <= 1 || !runsMachine(pid, id)) return undefined;
+function identify(pid: number, machine: QemuOwner): QemuProcess | undefined {
+  if (!Number.isInteger(pid) || pid <= 1 || !runsMachine(pid, machine)) return undefined;
   const startTime = processStartTime(pid);
   return startTime === undefined ? undefined : { pid, startTime };
 }
@@ -28,18 +39,29 @@ function identify(pid: number, id: string): QemuProcess | undefined {
  * The running QEMU of a machine. A pidfile is only a hint: it may be stale, or QEMU may have been
  * started and skepd killed before the file was written, so that all processes are looked through.
  */
-export function findProcess(id: string, pidFile: string): QemuProcess | undefined {
-  try {
-    const found = identify(Number.parseInt(readFileSync(pidFile, "utf8"), 10), id);
-    if (found !== undefined) return found;
-  } catch (error) {
-    if (!isErrno(error, "ENOENT")) throw error;
-  }
+export function findProcess(machine: QemuOwner, pidFile: string): QemuProcess | undefined {
+  const found = identify(readPid(pidFile), machine);
+  if (found !== undefined) return found;
   for (const entry of processes()) {
-    const found = identify(entry, id);
+    const found = identify(entry, machine);
     if (found !== undefined) return found;
   }
   return undefined;
+}
+
+/** QEMU owns the directory of its pidfile, so that anything may lie there: a link, a pipe, a folder. */
+function readPid(path: string): number {
+  try {
+    const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const bytes = Buffer.alloc(16);
+      return Number.parseInt(bytes.toString("latin1", 0, readSync(file, bytes)), 10);
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return Number.NaN;
+  }
 }
 
 function processes(): number[] {
@@ -53,20 +75,27 @@ function processes(): number[] {
 }
 
 /** Looks through all processes once, for a start with many machines: ids to processes. */
-export function findProcesses(ids: ReadonlySet<string>): Map<string, QemuProcess> {
+export function findProcesses(machines: Iterable<QemuOwner>): Map<string, QemuProcess> {
+  const byId = new Map<string, QemuOwner>();
+  for (const machine of machines) byId.set(machine.id, machine);
   const found = new Map<string, QemuProcess>();
   for (const pid of processes()) {
     const args = processArguments(pid);
-    const id = args?.[args.indexOf("-uuid") + 1];
-    if (id === undefined || !ids.has(id)) continue;
-    const process = identify(pid, id);
-    if (process !== undefined) found.set(id, process);
+    const machine = byId.get(args?.[args.indexOf("-uuid") + 1] ?? "");
+    if (machine === undefined) continue;
+    const process = identify(pid, machine);
+    if (process !== undefined) found.set(machine.id, process);
   }
   return found;
 }
 
+/** Where it cannot be told, nothing may be cleared away: then it counts as alive. */
 export function isAlive({ pid, startTime }: QemuProcess): boolean {
-  return processStartTime(pid) === startTime;
+  try {
+    return processStartTime(pid) === startTime;
+  } catch {
+    return true;
+  }
 }
 
 /** Sends a signal unless the pid has become another program. */
@@ -85,9 +114,9 @@ export async function waitGone(
   timeoutMs: number,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  const until = Date.now() + timeoutMs;
+  const until = performance.now() + timeoutMs; // a clock that is set meanwhile changes nothing
   while (isAlive(process_)) {
-    if (Date.now() >= until) return false;
+    if (performance.now() >= until) return false;
     await sleep(20, undefined, signal === undefined ? {} : { signal });
   }
   return true;
