@@ -1,8 +1,8 @@
 import { access, chmod, constants, mkdir, rename, rm, stat } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { isAbsolute, join, relative } from "node:path";
-import type { MachineRequest, PortRequest } from "@skep/api/schemas";
-import { checkName, exists, formatSize, isErrno, syncDirectory, Undo, type Work } from "@skep/base";
+import type { MachineEdit, MachineRequest, PortRequest } from "@skep/api/schemas";
+import { checkName, exists, formatSize, isErrno, syncDirectory, syncFile, Undo, type Work } from "@skep/base";
 import type { StoredImage } from "@skep/images";
 import { nativeArch } from "./accelerator.ts";
 import type { Context } from "./context.ts";
@@ -85,6 +85,8 @@ async function writeMachine(
   for (const result of results) if (result.status === "rejected") throw result.reason;
   signal.throwIfAborted();
   if (context.machines.has(name) || (await exists(paths.directory))) throw fail("MACHINE_EXISTS", { name });
+  if (file.seeded) await syncFile(inside(paths.seed));
+  await syncDirectory(directory);
   await rename(directory, paths.directory);
   await syncDirectory(homePaths(context.home).machines);
   undo.keep();
@@ -106,25 +108,7 @@ async function checkRequest(request: MachineRequest): Promise<void> {
   }
   checkSeed({ userData: request.userData, networkConfig: request.networkConfig, env: request.env ?? {} });
   for (const key of request.sshKeys ?? []) checkPublicKey(key);
-  if (request.kernelArguments !== undefined && /[^\x20-\x7e]/.test(request.kernelArguments)) {
-    throw fail("MACHINE_INVALID", {
-      name,
-      why: "kernel arguments hold a control character",
-      hint: "write them in one line",
-    });
-  }
-  if (request.user !== undefined && !/^[a-z_][a-z0-9_-]{0,31}$/.test(request.user)) {
-    throw fail("MACHINE_INVALID", {
-      name,
-      why: `"${request.user}" is no user name`,
-      hint: "give a Linux user name",
-    });
-  }
-  const memoryBytes = (request.memoryMiB ?? 0) * 1024 ** 2;
-  if (memoryBytes > totalmem()) {
-    const why = `${formatSize(memoryBytes)} of memory are more than this host has (${formatSize(totalmem())})`;
-    throw fail("MACHINE_INVALID", { name, why, hint: "give a smaller --memory" });
-  }
+  checkSettings(name, request);
   if (request.cdrom !== undefined) {
     const path = request.cdrom;
     if (!isAbsolute(path)) throw fail("CDROM_MISSING", { path, why: "the path is not absolute" });
@@ -143,6 +127,32 @@ async function checkRequest(request: MachineRequest): Promise<void> {
   }
 }
 
+/** What may be set at any time, and ends in QEMU's command line or ssh's configuration. */
+export function checkSettings(
+  name: string,
+  { user, kernelArguments, memoryMiB }: Pick<MachineEdit, "user" | "kernelArguments" | "memoryMiB">,
+): void {
+  if (kernelArguments !== undefined && /[^\x20-\x7e]/.test(kernelArguments)) {
+    throw fail("MACHINE_INVALID", {
+      name,
+      why: "kernel arguments hold a control character",
+      hint: "write them in one line",
+    });
+  }
+  if (user !== undefined && !/^[a-z_][a-z0-9_-]{0,31}$/.test(user)) {
+    throw fail("MACHINE_INVALID", {
+      name,
+      why: `"${user.slice(0, 80)}" is no user name`,
+      hint: "give a Linux user name",
+    });
+  }
+  const memoryBytes = (memoryMiB ?? 0) * 1024 ** 2;
+  if (memoryBytes > totalmem()) {
+    const why = `${formatSize(memoryBytes)} of memory are more than this host has (${formatSize(totalmem())})`;
+    throw fail("MACHINE_INVALID", { name, why, hint: "give a smaller --memory" });
+  }
+}
+
 /** What the new machine stands on: an image, another machine's disk, or nothing (an ISO). */
 interface Base {
   image: StoredImage | undefined;
@@ -154,7 +164,9 @@ async function resolveBase(context: Context, request: MachineRequest, work: Work
   if (request.from !== undefined) {
     const from = context.machines.get(request.from);
     if (from === undefined) throw fail("MACHINE_NOT_FOUND", { name: request.from });
-    return { image: undefined, from, disk: await shareDisk(context, from) };
+    // Not while layers are swept: a new one belongs to nobody until the machine's file names it.
+    const disk = await context.choosing.run("layers", () => shareDisk(context, from));
+    return { image: undefined, from, disk };
   }
   if (request.cdrom !== undefined) return { image: undefined, from: undefined, disk: null };
   const arch = request.arch ?? nativeArch;

@@ -7,14 +7,20 @@ import {
   readVersionedJson,
   run,
   syncDirectory,
+  syncFile,
   writeVersionedJson,
 } from "@skep/base";
 import { fail } from "./errors.ts";
 import { giveTo, isRoot } from "./host-user.ts";
 import { homePaths } from "./paths.ts";
 
-const qemuImg = (args: string[], signal?: AbortSignal) =>
-  run("qemu-img", args, { signal, install: "apt-get install qemu-utils" });
+const qemuImg = (args: string[], signal?: AbortSignal, uid: number | null = null) =>
+  run("qemu-img", args, {
+    signal,
+    install: "apt-get install qemu-utils",
+    cwd: "/",
+    ...(uid === null ? {} : { uid, gid: uid }),
+  });
 
 /** What a disk is an overlay of; `path` relative to `$SKEP_HOME`. */
 export interface DiskBase {
@@ -35,9 +41,11 @@ export async function createDisk(
 ): Promise<void> {
   const { home, sizeBytes, base, uid, signal } = options;
   const args = ["create", "-q", "-f", "qcow2"];
-  if (base !== null) args.push("-b", join(home, base.path), "-F", base.format);
+  // Not opened (-u): a layer was a guest's disk, and its header may name any file or host.
+  if (base !== null) args.push("-u", "-b", join(home, base.path), "-F", base.format);
   await qemuImg([...args, path, String(sizeBytes)], signal);
   await giveTo(uid, path, 0o600);
+  await syncFile(path);
 }
 
 export async function checkDiskSize(home: string, sizeBytes: number): Promise<void> {
@@ -51,9 +59,15 @@ export async function checkDiskSize(home: string, sizeBytes: number): Promise<vo
   }
 }
 
-/** Enlarges a stopped machine's disk. */
-export async function growDisk(path: string, sizeBytes: number, signal?: AbortSignal): Promise<void> {
-  await qemuImg(["resize", "-q", "-f", "qcow2", path, String(sizeBytes)], signal);
+/**
+ * Enlarges a stopped machine's disk, as the machine's own user: the file's header is the guest's word,
+ * and may name other files to be opened, or changed.
+ */
+export async function growDisk(
+  path: string,
+  { sizeBytes, uid, signal }: { sizeBytes: number; uid: number | null; signal?: AbortSignal },
+): Promise<void> {
+  await qemuImg(["resize", "-q", "-f", "qcow2", path, String(sizeBytes)], signal, uid);
 }
 
 /** A machine's former disk, frozen because other disks are overlays of it. */

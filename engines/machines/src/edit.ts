@@ -1,9 +1,9 @@
 import type { MachineEdit } from "@skep/api/schemas";
 import { formatSize, type Work } from "@skep/base";
+import { checkSettings } from "./create.ts";
 import { checkDiskSize, growDisk } from "./disk.ts";
 import { fail } from "./errors.ts";
 import { chooseFreePort } from "./host-ports.ts";
-import { giveTo } from "./host-user.ts";
 import type { Machine } from "./machine.ts";
 import type { MachineFile } from "./machine-file.ts";
 import { portOwner } from "./ports.ts";
@@ -23,6 +23,7 @@ export async function editMachine(machine: Machine, edit: MachineEdit, work: Wor
     const asked = board.find((key) => edit[key] !== undefined);
     if (asked !== undefined) throw fail("MACHINE_RUNNING", { verb: verbs[asked], name });
   }
+  checkSettings(name, edit);
   const change: Partial<MachineFile> = {};
   if (edit.cpus !== undefined) change.cpus = edit.cpus;
   if (edit.memoryMiB !== undefined) change.memoryMiB = edit.memoryMiB;
@@ -58,7 +59,6 @@ async function grow(machine: Machine, wanted: number, work: Work): Promise<Machi
     });
   }
   await checkDiskSize(context.home, sizeBytes);
-  await growDisk(paths.disk, sizeBytes, work.signal);
-  await giveTo(file.uid, paths.disk, 0o600);
+  await growDisk(paths.disk, { sizeBytes, uid: file.uid, signal: work.signal });
   return { ...file.disk, sizeBytes };
 }

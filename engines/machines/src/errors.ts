@@ -49,6 +49,11 @@ export const machineErrors = {
     hint: "choose another port, or remove that one: skep port rm {name} {port}",
     status: 409,
   },
+  PORT_ADDRESS: {
+    message: 'cannot publish on "{address}": it is no IPv4 address',
+    hint: "write 127.0.0.1, or 0.0.0.0 for every address of this host",
+    status: 400,
+  },
   PORT_NOT_FOUND: {
     message: 'machine "{name}" publishes no port {port}',
     hint: "see: skep port ls {name}",

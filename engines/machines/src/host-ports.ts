@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import { createSocket } from "node:dgram";
-import { createServer } from "node:net";
+import { createServer, isIPv4 } from "node:net";
 import type { Port, PortRequest } from "@skep/api/schemas";
 import { fail } from "./errors.ts";
 
@@ -52,6 +52,8 @@ export async function settlePorts(
   for (const request of requests) {
     const protocol = request.protocol ?? "tcp";
     const hostAddress = request.hostAddress ?? "127.0.0.1";
+    // QEMU's user network forwards nothing else, and the address becomes a part of its command line.
+    if (!isIPv4(hostAddress)) throw fail("PORT_ADDRESS", { address: hostAddress.slice(0, 80) });
     const automatic = request.hostPort === 0;
     let hostPort = request.hostPort;
     if (automatic) {

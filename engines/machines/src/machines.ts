@@ -28,6 +28,7 @@ import { type AcceleratorVerdict, knownAccelerator, nativeArch } from "./acceler
 import { type ConsoleLog, PlainLog } from "./console-log.ts";
 import type { Context, Log, MachineEvent } from "./context.ts";
 import { createMachine, prepareHome } from "./create.ts";
+import { type DamagedMachine, damagedView, digestsOfDamaged } from "./damaged.ts";
 import { diagnose } from "./doctor.ts";
 import { editMachine } from "./edit.ts";
 import { fail } from "./errors.ts";
@@ -55,12 +56,6 @@ export interface MachinesOptions {
   images: ImageStore;
   log: Log;
   onEvent(event: MachineEvent): void;
-}
-
-/** A machine whose file cannot be read: shown, and removable, but nothing else. */
-interface DamagedMachine {
-  name: string;
-  reason: string;
 }
 
 /** All machines of one home. One process at a time may hold it: see skepd's lock. */
@@ -222,10 +217,13 @@ export class Machines implements AsyncDisposable {
   async create(request: MachineRequest, work: Work): Promise<MachineView> {
     checkName(request.name);
     if (this.#context.machines.has(request.name)) throw fail("MACHINE_EXISTS", { name: request.name });
+    // One that is there is another one: no call waits for itself, or for one that waits for it.
+    if (request.from !== undefined) this.#machine(request.from);
     // The base must not start, change or vanish meanwhile.
     const make = () => createMachine(this.#context, request, work);
     const locked = request.from === undefined ? make : () => this.#mutex.run(request.from as string, make);
     const machine = await this.#mutex.run(request.name, async () => {
+      work.signal.throwIfAborted();
       const made = await locked();
       try {
         if (request.start === true) await startMachine(made, work);
@@ -242,7 +240,10 @@ export class Machines implements AsyncDisposable {
       } catch (error) {
         // Cancelled, it leaves nothing; one that is merely slow is kept to be looked at.
         if (work.signal.aborted) {
-          await this.#mutex.run(request.name, () => removeMachine(machine, { force: true }, quietWork()));
+          await this.#mutex.run(request.name, async () => {
+            if (this.#context.machines.get(request.name) !== machine) return; // removed meanwhile
+            await removeMachine(machine, { force: true }, quietWork());
+          });
         }
         throw error;
       }
@@ -250,25 +251,40 @@ export class Machines implements AsyncDisposable {
     return machine.view();
   }
 
+  /** Works on a machine when no other verb does. Until then it may be gone, another one, or not wanted. */
+  async #turn<T>(name: string, work: (machine: Machine) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    this.#machine(name);
+    return await this.#mutex.run(name, async () => {
+      signal?.throwIfAborted();
+      return await work(this.#machine(name));
+    });
+  }
+
   async start(name: string, request: StartRequest, work: Work): Promise<MachineView> {
-    const machine = this.#machine(name);
-    await this.#mutex.run(name, () => startMachine(machine, work));
+    const start = async (machine: Machine) => {
+      await startMachine(machine, work);
+      return machine;
+    };
+    const machine = await this.#turn(name, start, work.signal);
     if (request.wait === true) await waitReady(machine, request, work);
     return machine.view();
   }
 
   async stop(name: string, request: StopRequest, work: Work): Promise<MachineView> {
-    const machine = this.#machine(name);
-    await this.#mutex.run(name, () => stopMachine(machine, request, work));
-    return machine.view();
+    const stop = async (machine: Machine) => {
+      await stopMachine(machine, request, work);
+      return machine.view();
+    };
+    return await this.#turn(name, stop, work.signal);
   }
 
   async restart(name: string, request: StartRequest & StopRequest, work: Work): Promise<MachineView> {
-    const machine = this.#machine(name);
-    await this.#mutex.run(name, async () => {
+    const restart = async (machine: Machine) => {
       await stopMachine(machine, request, work);
       await startMachine(machine, work);
-    });
+      return machine;
+    };
+    const machine = await this.#turn(name, restart, work.signal);
     if (request.wait === true) await waitReady(machine, request, work);
     return machine.view();
   }
@@ -282,24 +298,23 @@ export class Machines implements AsyncDisposable {
       this.#context.emit({ type: "machine.removed", subject: name, data: {} });
       return;
     }
-    const machine = this.#machine(name);
-    await this.#mutex.run(name, () => removeMachine(machine, request, work));
+    await this.#turn(name, (machine) => removeMachine(machine, request, work), work.signal);
   }
 
   async edit(name: string, edit: MachineEdit, work: Work): Promise<MachineView> {
-    const machine = this.#machine(name);
-    await this.#mutex.run(name, () => editMachine(machine, edit, work));
-    return machine.view();
+    const change = async (machine: Machine) => {
+      await editMachine(machine, edit, work);
+      return machine.view();
+    };
+    return await this.#turn(name, change, work.signal);
   }
 
   async addPort(name: string, request: PortRequest): Promise<Port[]> {
-    const machine = this.#machine(name);
-    return await this.#mutex.run(name, () => addPort(machine, request));
+    return await this.#turn(name, (machine) => addPort(machine, request));
   }
 
   async removePort(name: string, request: { hostPort: number; protocol?: "tcp" | "udp" }): Promise<Port[]> {
-    const machine = this.#machine(name);
-    return await this.#mutex.run(name, () => removePort(machine, request));
+    return await this.#turn(name, (machine) => removePort(machine, request));
   }
 
   async stats(name: string): Promise<MachineStats> {
@@ -370,9 +385,12 @@ export class Machines implements AsyncDisposable {
   /** Digests of images that machines stand on, with the machines' names. */
   usedImages(): Map<string, string[]> {
     const used = new Map<string, string[]>();
-    for (const { file, name } of this.#context.machines.values()) {
-      if (file.image === null) continue;
-      used.set(file.image.digest, [...(used.get(file.image.digest) ?? []), name]);
+    const add = (digest: string, name: string) => used.set(digest, [...(used.get(digest) ?? []), name]);
+    const { home, machines, pending } = this.#context;
+    const files = [...[...machines.values()].map(({ file }) => file), ...pending];
+    for (const { image, name } of files) if (image !== null) add(image.digest, name);
+    for (const name of this.#damaged.keys()) {
+      for (const digest of digestsOfDamaged(home, name)) add(digest, name);
     }
     return used;
   }
@@ -417,35 +435,4 @@ export class Machines implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function damagedView(home: string, { name, reason }: DamagedMachine): MachineView {
-  const paths = machinePaths(home, name);
-  return {
-    id: "",
-    name,
-    state: "damaged",
-    reason,
-    image: null,
-    imageDigest: null,
-    from: null,
-    arch: nativeArch,
-    cpus: 0,
-    memoryMiB: 0,
-    diskBytes: 0,
-    firmware: "bios",
-    accelerator: null,
-    ports: [],
-    dataDisks: [],
-    ssh: null,
-    mac: "",
-    autostart: false,
-    telnetPort: null,
-    pid: null,
-    ready: false,
-    createdAt: "",
-    startedAt: null,
-    directory: paths.directory,
-    sockets: { console: "", control: "" },
-  };
 }

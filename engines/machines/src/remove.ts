@@ -7,7 +7,7 @@ import { sweepLayers } from "./disk.ts";
 import { fail } from "./errors.ts";
 import { clearRuntime } from "./live.ts";
 import type { Machine } from "./machine.ts";
-import { homePaths, memoryDirectory } from "./paths.ts";
+import { homePaths } from "./paths.ts";
 import { stopMachine } from "./stop.ts";
 
 /** Removes a machine and every file of it. */
@@ -22,7 +22,9 @@ export async function removeMachine(machine: Machine, request: RemoveRequest, wo
   await clearRuntime(machine);
   context.machines.delete(name);
   context.ssh.drop(name);
-  await sweepUnusedLayers(context);
+  await sweepUnusedLayers(context).catch((error: unknown) =>
+    context.log.warn({ err: error }, "cannot sweep layers"),
+  );
   context.emit({ type: "machine.removed", subject: name, data: { id: machine.file.id } });
 }
 
@@ -35,12 +37,21 @@ export async function discard(context: Context, directory: string, id: string): 
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
   await rm(doomed, { recursive: true, force: true });
-  await rm(memoryDirectory(id), { recursive: true, force: true });
 }
 
+/** Removes layers that nothing stands on. What a damaged machine stands on is not known: then none go. */
 export async function sweepUnusedLayers(context: Context): Promise<void> {
-  const bases = [...context.machines.values()].map(({ file }) => file.disk?.base ?? null);
-  await sweepLayers(context.home, bases);
+  const { home, machines, pending } = context;
+  await context.choosing.run("layers", async () => {
+    const entries = await readdir(homePaths(home).machines, { withFileTypes: true });
+    const names = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith("."));
+    if (names.some(({ name }) => !machines.has(name))) return;
+    const files = [...[...machines.values()].map(({ file }) => file), ...pending];
+    await sweepLayers(
+      home,
+      files.map(({ disk }) => disk?.base ?? null),
+    );
+  });
 }
 
 /** Clears away what a killed skepd left half made or half removed. */

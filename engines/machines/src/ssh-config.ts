@@ -3,10 +3,10 @@ import { ensureDirectory, writeFileAtomic } from "@skep/base";
 import type { Context } from "./context.ts";
 import { homePaths } from "./paths.ts";
 
-/** ssh_config(5): every machine as `<name>.skep`, for `ssh`, `scp`, `rsync` and editors. */
+/** ssh_config(5), quoting and tokens as there: every machine as `<name>.skep`, for `ssh`, `scp`, `rsync` and editors. */
 export function sshConfig(context: Context): string {
   const key = homePaths(context.home).sshKey;
-  const quote = (path: string) => `"${path}"`;
+  const quote = (path: string) => `"${path.replace(/["\\]/g, "\\$&").replaceAll("%", "%%")}"`;
   const hosts = [...context.machines.values()]
     .filter((machine) => machine.file.ssh)
     .sort((a, b) => a.name.localeCompare(b.name))

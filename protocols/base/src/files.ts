@@ -5,7 +5,12 @@ import { fail, isErrno } from "./errors.ts";
 
 /** Makes a rename or unlink in `directory` survive power loss. */
 export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, "r");
+  await syncFile(directory);
+}
+
+/** Makes what others wrote to a file survive power loss. */
+export async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, "r");
   try {
     await handle.sync();
   } finally {
