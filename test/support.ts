@@ -73,6 +73,11 @@ export class Installation implements AsyncDisposable {
     return result;
   }
 
+  /** What commands of this installation have in their environment. */
+  get environment(): NodeJS.ProcessEnv {
+    return { ...this.#env };
+  }
+
   spawn(args: readonly string[], options: SkepOptions = {}): ChildProcessWithoutNullStreams {
     return spawn(skepCommand, args, { env: { ...this.#env, ...options.env }, stdio: "pipe" });
   }

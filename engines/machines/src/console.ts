@@ -156,7 +156,7 @@ export class Console implements AsyncDisposable {
     const seat = { watcher, end };
     if (replayBytes > 0) {
       const recent = Buffer.concat(this.#recent, this.#recentBytes);
-      watcher.push(recent.subarray(-Math.min(replayBytes, recent.length)));
+      watcher.push(withoutQueries(recent.subarray(-Math.min(replayBytes, recent.length))));
     }
     const close = () => {
       this.#watchers.delete(seat);
@@ -186,6 +186,11 @@ export class Console implements AsyncDisposable {
     }
     for (const { watcher } of this.#watchers) watcher.push(bytes);
   }
+}
+
+/** Questions to a terminal of the past (cursor position, its kind) would be answered now, as if typed. */
+function withoutQueries(bytes: Buffer): Buffer {
+  return Buffer.from(bytes.toString("latin1").replace(/\x1b\[[?>=]?[0-9;]*[nc]/g, ""), "latin1");
 }
 
 function connectSerial(path: string): Promise<Socket> {

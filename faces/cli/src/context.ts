@@ -111,9 +111,9 @@ export class Context {
     if (machines.length === 1) return machines[0]!.name;
     const why = machines.length === 0 ? "there is no machine" : `there are ${machines.length} machines`;
     const names = machines.map((machine) => machine.name);
-    if (names.length === 0) throw fail("MACHINE_UNNAMED", { why, verb: "new", choice: " --start" });
+    if (names.length === 0) throw fail("MACHINE_UNNAMED", { why, hint: "make one: skep new NAME --start" });
     const choice = ` (${names.slice(0, 8).join(", ")}${names.length > 8 ? ", …" : ""})`;
-    throw fail("MACHINE_UNNAMED", { why, verb: this.verb, choice });
+    throw fail("MACHINE_UNNAMED", { why, hint: `name one: skep ${this.verb} NAME${choice}` });
   }
 
   /** The machines that a verb of many works on. */

@@ -45,7 +45,7 @@ export const cliErrors = {
     hint: "docs/machine.yaml shows every setting",
     status: 400,
   },
-  MACHINE_UNNAMED: { message: "{why}", hint: "name one: skep {verb} NAME{choice}", status: 400 },
+  MACHINE_UNNAMED: { message: "{why}", hint: "{hint}", status: 400 },
   MACHINE_FAILED: { message: "{count} of {total} machines failed", status: 500 },
   DAEMON_DIED: {
     message: "skepd did not start ({status}){log}",

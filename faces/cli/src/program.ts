@@ -1,7 +1,9 @@
 import { Command, CommanderError } from "commander";
 import { fail } from "./errors.ts";
 import { addGlobals } from "./globals.ts";
+import { overview } from "./help.ts";
 import { didYouMean } from "./nearest.ts";
+import { styleFor } from "./style.ts";
 import { type Verb, verbs } from "./verbs.ts";
 
 /** Words people bring along from other tools. */
@@ -82,6 +84,7 @@ export async function runCommandLine(args: readonly string[]): Promise<void> {
   const program = emptyProgram();
   const name = args[place];
   if (name !== undefined) await loadVerb(program, findVerb(name), args);
+  else program.action(() => program.outputHelp()).helpInformation = () => overview(styleFor(process.stdout));
   inherit(program, program);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -108,7 +108,7 @@ export function define(command: Command): void {
           ["pid", `${server.pid}`],
           ["up", ageText(server.startedAt)],
           ["home", server.home],
-          ["socket", context.host ?? controlSocket(context.home)],
+          context.host === undefined ? ["socket", controlSocket(context.home)] : ["host", context.host],
           ["listens", server.listen ?? "on the socket only"],
         ];
         context.print(

@@ -6,6 +6,11 @@ import { ageText } from "../machine-text.ts";
 import { styleFor, widthOf } from "../style.ts";
 import { type Column, formatTable } from "../table.ts";
 
+function expiryText(expiresAt: string | null): string {
+  if (expiresAt === null) return "never";
+  return Date.parse(expiresAt) < Date.now() ? "expired" : expiresAt.slice(0, 16).replace("T", " ");
+}
+
 const columns: Column<Token>[] = [
   { title: "ID", text: (token) => token.id },
   { title: "NAME", text: (token) => token.name, shrinkTo: 10 },
@@ -15,7 +20,7 @@ const columns: Column<Token>[] = [
     text: (token) => (token.lastUsedAt === null ? "never" : `${ageText(token.lastUsedAt)} ago`),
     dropOrder: 2,
   },
-  { title: "EXPIRES", text: (token) => token.expiresAt?.slice(0, 16).replace("T", " ") ?? "never" },
+  { title: "EXPIRES", text: (token) => expiryText(token.expiresAt) },
 ];
 
 export function define(command: Command): void {
@@ -35,12 +40,17 @@ export function define(command: Command): void {
       action(async (context, name: string, flags: { expires?: string }) => {
         const expires =
           flags.expires === undefined ? {} : { expiresInSeconds: parseDuration(flags.expires) / 1000 };
-        const created = await (await context.client()).call("createToken", { body: { name, ...expires } });
+        const client = await context.client();
+        const created = await client.call("createToken", { body: { name, ...expires } });
         if (context.options.json) context.printJson(created);
         else context.print(created.secret);
+        const { listen } = await client.call("version");
+        const port = listen?.split(":").at(-1) ?? "8440";
         context.note(
-          "keep it: it is not shown again. On the other host: skep login https://THIS-HOST:8440 --token TOKEN",
+          `keep it: it is not shown again. On the other host: skep login https://THIS-HOST:${port} --token TOKEN`,
         );
+        if (listen === null)
+          context.note("skepd does not listen on TCP yet: skep daemon start --listen ADDRESS:8440");
       }),
     );
   command
