@@ -39,6 +39,11 @@ export const machineErrors = {
     hint: "stop another machine, or give it less: skep edit {name} --memory …",
     status: 507,
   },
+  MEMORY_OCCUPIED: {
+    message: '{path}, where the memory of machine "{name}" shall be, belongs to somebody else',
+    hint: "have it removed by its owner or by root: rm -r {path}",
+    status: 409,
+  },
   PORT_TAKEN: {
     message: "port {port} of this host is in use{by}",
     hint: "publish another one: --publish FREE:{guest}, or 0:{guest} to have one chosen",

@@ -1,6 +1,7 @@
-import { rm, statfs } from "node:fs/promises";
+import { lstat, readdir, rmdir, statfs, unlink } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { writeVersionedJson } from "@skep/base";
+import { isErrno, writeVersionedJson } from "@skep/base";
 import { GuestAgent, type QmpClient, type QmpEvent } from "@skep/qmp";
 import { Console } from "./console.ts";
 import type { Machine } from "./machine.ts";
@@ -24,6 +25,7 @@ export class LiveMachine {
   /** Set by the verb that ends the machine, so that its end needs no explanation. */
   stopRequested = false;
   #panicked = false;
+  #resuming = false;
   #shutdown: { guest: boolean; reason: string } | undefined;
   /** How the process ended, where skepd is its parent. */
   exited: Promise<string> | undefined;
@@ -41,26 +43,44 @@ export class LiveMachine {
       log: machine.consoleLog,
     });
     qmp.on("event", (event) => this.#onEvent(event));
-    this.gone = qmp.closed.then(() => this.#onEnd());
+    this.gone = qmp.closed
+      .then(() => this.#onEnd())
+      .catch((error: unknown) =>
+        machine.context.log.error({ machine: machine.name, err: error }, "cannot end"),
+      );
   }
 
   /** Connects to a QEMU that has just been started, or was found running. */
   static async attach(machine: Machine, process: QemuProcess, qmp: QmpClient): Promise<LiveMachine> {
     const live = new LiveMachine(machine, process, qmp);
     machine.live = live;
-    await live.console.open();
-    if (machine.file.telnetPort !== null) {
-      live.#telnet = await TelnetServer.listen(live.console, machine.file.telnetPort);
-      if (live.#telnet.port !== machine.file.telnetPort)
-        await machine.save({ telnetPort: live.#telnet.port });
+    try {
+      await live.#open();
+    } catch (error) {
+      await live.detach();
+      machine.live = undefined;
+      throw error;
+    }
+    return live;
+  }
+
+  async #open(): Promise<void> {
+    const { machine, qmp } = this;
+    await this.console.open();
+    const port = machine.file.telnetPort;
+    if (port !== null) {
+      // Chosen by us, so that it may move where another program has taken it.
+      this.#telnet = await TelnetServer.listen(this.console, port).catch(() =>
+        TelnetServer.listen(this.console, 0),
+      );
+      if (this.#telnet.port !== port) await machine.save({ telnetPort: this.#telnet.port });
     }
     const { status } = await qmp.execute("query-status");
-    if (status === "io-error") live.#pausedOnError("disk full");
+    if (status === "io-error") this.#pausedOnError("disk full");
     else if (status === "guest-panicked") machine.setState("paused", "guest panicked");
     else if (status === "paused") machine.setState("paused", "paused through the monitor");
     else machine.setState("running");
-    live.#watchAgent().catch(() => undefined);
-    return live;
+    this.#watchAgent().catch(() => undefined);
   }
 
   /** Leaves the machine running; for the end of skepd. */
@@ -113,7 +133,14 @@ export class LiveMachine {
   /** QEMU has paused the guest, which sees nothing of it; tries again once there is room. */
   #pausedOnError(reason: "disk full" | "disk error"): void {
     this.machine.setState("paused", reason);
-    if (reason === "disk full") this.#resumeWhenFree().catch((error) => this.#warn(error, "cannot resume"));
+    // Each request that was under way fails on its own.
+    if (reason !== "disk full" || this.#resuming) return;
+    this.#resuming = true;
+    this.#resumeWhenFree()
+      .catch((error) => this.#warn(error, "cannot resume"))
+      .finally(() => {
+        this.#resuming = false;
+      });
   }
 
   async #resumeWhenFree(): Promise<void> {
@@ -171,8 +198,31 @@ export class LiveMachine {
   }
 }
 
-/** Removes what dies with QEMU: its memory file, sockets and pidfile. */
+/** Removes what dies with QEMU: its memory file, sockets and pidfile. What cannot go, a start will name. */
 export async function clearRuntime(machine: Machine): Promise<void> {
-  await rm(memoryDirectory(machine.file.id), { recursive: true, force: true });
-  await rm(machine.runtime.directory, { recursive: true, force: true });
+  const { directory, qemu } = machine.runtime;
+  for (const each of [memoryDirectory(machine.file.id), qemu, directory]) {
+    await clearDirectory(each).catch((error: unknown) => {
+      machine.context.log.warn({ machine: machine.name, err: error }, "cannot clear away what QEMU left");
+    });
+  }
+}
+
+/**
+ * Removes a directory of ours, or QEMU's, with what lies in it. Goes into no further one: it might be
+ * a link elsewhere by then. What another user has put in its place is left alone.
+ */
+async function clearDirectory(directory: string): Promise<void> {
+  const parent = await lstat(directory).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT")) return undefined;
+    throw error;
+  });
+  if (parent === undefined) return;
+  if (!parent.isDirectory() || (directory.startsWith("/dev/shm/") && parent.uid !== process.getuid?.()))
+    return;
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    await (entry.isDirectory() ? rmdir(path) : unlink(path));
+  }
+  await rmdir(directory);
 }

@@ -1,5 +1,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmod, chown, copyFile, mkdir, open, readFile, readlink, rm, stat, symlink } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  copyFile,
+  mkdir,
+  open,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -19,9 +30,10 @@ import { qemuArguments } from "./argv.ts";
 import { finishFreeze } from "./disk.ts";
 import { fail } from "./errors.ts";
 import { chooseFreePort, isFree } from "./host-ports.ts";
-import { asUser, checkPassable, giveTo, isRoot, kvmGroup } from "./host-user.ts";
+import { asUser, checkPassable, giveTo, isRoot, kvmGroup, letThrough } from "./host-user.ts";
 import { clearRuntime, LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
+import type { MachineFile } from "./machine-file.ts";
 import { homePaths, memoryDirectory, socketPathLimit } from "./paths.ts";
 import { portOwner } from "./ports.ts";
 import { findProcess, type QemuProcess, waitGone } from "./process.ts";
@@ -118,9 +130,7 @@ async function prepare(machine: Machine): Promise<void> {
   await mkdir(runtime.qemu, { mode: 0o700 });
   if (file.uid !== null) await chown(runtime.qemu, file.uid, file.uid);
   if (process.platform === "linux") {
-    const memory = memoryDirectory(file.id);
-    await mkdir(memory, { mode: 0o700 });
-    if (file.uid !== null) await chown(memory, file.uid, file.uid);
+    await prepareMemory(file);
   }
   for (const [name, target] of [
     ["console.sock", runtime.console],
@@ -135,6 +145,24 @@ async function prepare(machine: Machine): Promise<void> {
     await copyFile((await findFirmware(file.arch)).vars, paths.efiVars);
     await giveTo(file.uid, paths.efiVars, 0o600);
   }
+}
+
+/**
+ * The directory stays ours and only the file is QEMU's: what its user owned in /dev/shm, it could
+ * replace by a link elsewhere.
+ */
+async function prepareMemory({ id, uid, name }: MachineFile): Promise<void> {
+  const directory = memoryDirectory(id);
+  try {
+    await mkdir(directory, { mode: 0o700 });
+  } catch (error) {
+    if (!isErrno(error, "EEXIST")) throw error;
+    throw fail("MEMORY_OCCUPIED", { name, path: directory }, { cause: error });
+  }
+  await letThrough(uid, directory);
+  const ram = join(directory, "ram");
+  await writeFile(ram, "", { flag: "wx", mode: 0o600 });
+  await giveTo(uid, ram, 0o600);
 }
 
 async function linkTo(path: string, target: string): Promise<void> {
@@ -278,12 +306,12 @@ async function connect(machine: Machine, child: ChildProcess): Promise<void> {
 }
 
 async function monitor(path: string, signal: AbortSignal): Promise<QmpClient> {
-  const until = Date.now() + monitorTimeoutMs;
+  const until = performance.now() + monitorTimeoutMs;
   for (;;) {
     try {
       return await QmpClient.connect(path, { signal, timeoutMs: monitorTimeoutMs });
     } catch (error) {
-      if (signal.aborted || Date.now() > until) throw error;
+      if (signal.aborted || performance.now() > until) throw error;
     }
     await sleep(10, undefined, { signal });
   }
@@ -292,8 +320,13 @@ async function monitor(path: string, signal: AbortSignal): Promise<QmpClient> {
 /** What QEMU wrote to its log since `offset`, without time stamps, at most the last 12 lines. */
 async function logSince(path: string, offset: number): Promise<string> {
   try {
-    const bytes = await readFile(path);
-    const lines = bytes.subarray(offset).toString("utf8").trim().split("\n").slice(-12);
+    const handle = await open(path, "r");
+    const end = Buffer.alloc(64 * 1024); // QEMU may have written without end
+    const { bytesRead } = await handle
+      .stat()
+      .then(({ size }) => handle.read(end, 0, end.length, Math.max(offset, size - end.length)))
+      .finally(() => handle.close());
+    const lines = end.toString("utf8", 0, bytesRead).trim().split("\n").slice(-12);
     return lines
       .map((line) => line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z /, "").replace(/^\S*qemu-system-\S+: /, ""))
       .join("\n");
