@@ -142,7 +142,9 @@ describe("the console of a machine", () => {
     await terminal.console();
     const { sockets } = await skep.machine("web");
     await skep.command("sh", ["-c", `echo quit | nc -NU ${sockets.control}`]);
-    await terminal.sees(/console of web ended: the machine has stopped/);
+    await terminal.sees(
+      /console of web closed: ended through the monitor|console of web closed: the machine has stopped/,
+    );
     await skep.until("web", ({ state }) => state === "stopped", "stopped");
     const { stderr } = await skep.skep(["console", "web"], { status: 1 });
     assert.match(stderr, /"web" is not running\n.*skep start web/);

@@ -66,9 +66,10 @@ async function interrupted(
   return { status: (await exit)[0] as number, output };
 }
 
-/** Nothing half made: no temporary entry among the images, no mount below the home. */
+/** Nothing half made: no temporary entry among the images, no tree of a build, no mount below the home. */
 async function nothingIsLeft(): Promise<void> {
   for (const name of await readdir(join(skep.home, "images"))) assert.match(name, /^([0-9a-f]{64}|refs)$/);
+  assert.deepEqual(await readdir(join(skep.home, "cache/build")).catch(() => []), []);
   assert.ok(!(await readFile("/proc/self/mounts", "utf8")).includes(skep.home));
 }
 
@@ -122,7 +123,7 @@ describe("import", () => {
     const before_ = await names();
     const refused: [string, RegExp][] = [
       [evil, /backing file/],
-      [data, /data file/],
+      [data, /keeps its data in another file/],
       [huge, /900 TiB|too large|larger/],
       [cut, /./],
       [files, /directory|not a/],

@@ -28,7 +28,7 @@ export async function attachConsole(context: Context, name: string, options: Con
     if (tty) process.stderr.write("\n");
     context.note(
       style.dim(
-        reason === undefined ? `detached from ${name}` : `console of ${name} ended: ${printable(reason)}`,
+        reason === undefined ? `detached from ${name}` : `console of ${name} closed: ${printable(reason)}`,
       ),
     );
   } finally {

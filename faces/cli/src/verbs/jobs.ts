@@ -13,7 +13,10 @@ const columns: Column<Job>[] = [
   { title: "AGE", text: (job) => ageText(job.createdAt), align: "right", dropOrder: 1 },
   {
     title: "NOTE",
-    text: (job) => job.error?.message ?? (job.state === "running" ? (job.progress?.phase ?? "") : ""),
+    text: (job) => {
+      if (job.state === "running") return job.progress?.phase ?? "";
+      return job.state === "failed" ? (job.error?.message ?? "") : "";
+    },
     shrinkTo: 10,
     dropOrder: 2,
   },

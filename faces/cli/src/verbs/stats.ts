@@ -33,7 +33,8 @@ export function define(command: Command): void {
     .summary("show live use of cpu, memory, disk, network")
     .description(
       "Shows what running machines use. On a terminal it goes on, every two seconds, until Ctrl-C.\n" +
-        "CPU counts one full core as 100%. With --json: raw counters since each machine's start.",
+        "CPU counts one full core as 100%; MEMORY is what QEMU holds, its own share too, beside what the guest\n" +
+        "was given. With --json: raw counters since each machine's start.",
     )
     .argument("[names...]", "machines; all running ones without")
     .option("--no-stream", "once")
