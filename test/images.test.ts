@@ -157,7 +157,9 @@ describe("prune", () => {
       1,
     );
     await skep.skep(["new", "keep", ...tiny]);
-    const { stdout, stderr } = await skep.skep(["image", "prune"]);
+    assert.equal((await skep.skep(["image", "prune"])).stdout, "");
+    assert.ok((await names()).includes("one"), "an image with a name stays");
+    const { stdout, stderr } = await skep.skep(["image", "prune", "--all"]);
     assert.match(stdout, /one/);
     assert.match(stderr, /freed/);
     const left = await names();

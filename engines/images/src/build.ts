@@ -35,6 +35,8 @@ export interface BuildContext {
   staging: string;
   /** Goes away with the build. */
   scratch: string;
+  /** Packages of earlier builds, for this one and the next. */
+  keptPackages: string;
   log: string;
 }
 
@@ -99,7 +101,8 @@ export async function buildImage(paths: ImagePaths, options: BuildOptions, work:
     try {
       const sourceDateEpoch = fixedDate ?? (await archiveDate(source, scratch, work));
       const log = join(paths.logs, `build-${recipe.name}-${arch}.log`);
-      const context = { recipe, arch, source, sourceDateEpoch, staging, scratch, log };
+      const keptPackages = paths.packages;
+      const context = { recipe, arch, source, sourceDateEpoch, staging, scratch, keptPackages, log };
       const make = recipe.type === "disk" ? buildDisk : buildInitramfs;
       const built = await make(context, work);
       work.report({ phase: `${recipe.name}: computing digests` });

@@ -2,15 +2,15 @@ import { createHash } from "node:crypto";
 import { copyFile, mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
-import { run, type Work } from "@skep/base";
+import { findCommand, run, type Work } from "@skep/base";
 import type { BuildContext, BuiltFiles } from "./build.ts";
 import { writeCpio } from "./cpio.ts";
 import { fail } from "./errors.ts";
 import { digestFile, type InstalledPackage } from "./manifest.ts";
 import { copyKeyrings, makeTree } from "./mmdebstrap.ts";
 import { addBusybox, addModules, addProgram, EntrySet } from "./pack.ts";
+import { keepPackages, offerPackages } from "./packages.ts";
 import { assetPath, diskFile, initramfsFile, kernelFile, serialConsole } from "./paths.ts";
-import { findCommand } from "./requirements.ts";
 
 const label = "skep-root";
 const mebibyte = 1024 * 1024;
@@ -20,6 +20,8 @@ export async function buildDisk(context: BuildContext, work: Work): Promise<Buil
   const { recipe, arch, scratch, staging } = context;
   const tree = join(scratch, "root.tar");
   const packageList = join(scratch, "packages");
+  const fetched = join(scratch, "fetched");
+  await mkdir(fetched);
   await makeTree(
     {
       name: recipe.name,
@@ -30,7 +32,10 @@ export async function buildDisk(context: BuildContext, work: Work): Promise<Buil
       packages: [...recipe.packages, recipe.kernel[arch] as string],
       sourceDateEpoch: context.sourceDateEpoch,
       exclude: recipe.exclude,
-      hooks: await treeHooks(context, packageList),
+      hooks: [
+        ...(await packageHooks(context, fetched, work.signal)),
+        ...(await treeHooks(context, packageList)),
+      ],
       target: tree,
       scratch,
       log: context.log,
@@ -39,6 +44,8 @@ export async function buildDisk(context: BuildContext, work: Work): Promise<Buil
   );
   work.report({ phase: `${recipe.name}: making the disk` });
   const rootTreeDigest = await digestFile(tree, work.signal);
+  const packages = parsePackages(await readFile(packageList, "utf8"));
+  await keepPackages(context.keptPackages, fetched, packages, work.signal);
   const boot = await takeKernel(context, tree, work);
   const virtualBytes = await makeFileSystem(tree, rootTreeDigest, join(staging, diskFile.raw), context, work);
   return {
@@ -49,8 +56,20 @@ export async function buildDisk(context: BuildContext, work: Work): Promise<Buil
     ssh: recipe.packages.includes("openssh-server"),
     rootTreeDigest,
     ...boot,
-    packages: parsePackages(await readFile(packageList, "utf8")),
+    packages,
   };
+}
+
+/** Packages of earlier builds go in before apt looks, and all come out again before they are cleaned away. */
+async function packageHooks(context: BuildContext, fetched: string, signal: AbortSignal): Promise<string[]> {
+  const offered = join(context.scratch, "offered");
+  await offerPackages(context.keptPackages, context.arch, offered, signal);
+  return [
+    "--skip=essential/unlink",
+    '--setup-hook=mkdir -p "$1"/var/cache/apt/archives',
+    `--setup-hook=sync-in ${shellQuote(offered)} /var/cache/apt/archives`,
+    `--customize-hook=sync-out /var/cache/apt/archives ${shellQuote(fetched)}`,
+  ];
 }
 
 /**
@@ -85,6 +104,7 @@ async function treeHooks(context: BuildContext, packageList: string): Promise<st
   const owners = recipe.files.filter((file) => file.owner !== undefined);
   const script = [
     "set -e",
+    `export SOURCE_DATE_EPOCH=${context.sourceDateEpoch}`,
     ...owners.map((file) => `chown ${file.owner} ${shellQuote(file.path)}`),
     ...recipe.commands.map((command) => `echo ${shellQuote(`+ ${command.split("\n")[0]}`)} >&2\n${command}`),
     "dpkg-query --show --showformat='$''{Package}\\t$''{Version}\\t$''{Architecture}\\n' >/.skep-packages",

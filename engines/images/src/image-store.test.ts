@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdir, readdir, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { quietWork } from "@skep/base";
 import { ImageStore } from "./image-store.ts";
-import { imagePaths } from "./paths.ts";
+import { withLock } from "./lock.ts";
+import { imagePaths, pullLock } from "./paths.ts";
 import { imagesIn, leftOvers, temporaryHome } from "./testing.ts";
 
 async function add(home: string, name: string, arch: "x86_64" | "aarch64" = "x86_64") {
@@ -37,7 +38,7 @@ test("a name is unique for each architecture; one that is absent says how to get
   );
 });
 
-test("a newer image takes the name; prune keeps what machines need and takes the rest", async () => {
+test("a newer image takes the name; prune takes the old one unless a machine needs it, and all on request", async () => {
   await using place = await temporaryHome();
   const store = new ImageStore(place);
   const old = await add(place.home, "base");
@@ -45,13 +46,17 @@ test("a newer image takes the name; prune keeps what machines need and takes the
   const idle = await add(place.home, "idle");
   assert.equal(store.get("base").digest, renewed.digest);
   assert.equal(store.get(old.digest).digest, old.digest);
-  const { removed, freedBytes } = await store.prune(new Set([old.digest, renewed.digest]));
-  assert.deepEqual(removed, ["idle"]);
+  assert.deepEqual((await store.prune(new Set([old.digest]))).removed, []);
+  const { removed, freedBytes } = await store.prune(new Set());
+  assert.deepEqual(removed, [`base@${old.digest.slice(0, 19)}`]);
   assert.ok(freedBytes > 0);
-  assert.equal(store.find(idle.digest), undefined);
-  assert.equal(store.get(old.digest).digest, old.digest);
-  await store.prune(new Map([[renewed.digest, ["web"]]]));
   assert.equal(store.find(old.digest), undefined);
+  assert.deepEqual(
+    store.list().map((image) => image.digest),
+    [renewed.digest, idle.digest],
+  );
+  assert.deepEqual((await store.prune(new Map([[renewed.digest, ["web"]]]), true)).removed, ["idle"]);
+  assert.equal(store.find(idle.digest), undefined);
   assert.equal(store.get("base").digest, renewed.digest);
 });
 
@@ -75,14 +80,24 @@ test("prune takes what dead runs left and nothing of the living", async () => {
   await mkdir(dead);
   await writeFile(join(dead, "disk.raw"), randomBytes(4096));
   await mkdir(paths.downloads, { recursive: true });
-  const [stale, fresh] = [join(paths.downloads, "a.part"), join(paths.downloads, "b.part")];
-  await writeFile(stale, "x");
-  await utimes(stale, 1, 1);
-  await writeFile(fresh, "x");
-  const { freedBytes } = await store.prune({ has: () => true });
+  for (const name of ["a.part", "a.part.json", "b.part"]) await writeFile(join(paths.downloads, name), "x");
+  await mkdir(paths.packages, { recursive: true });
+  await writeFile(join(paths.packages, "kept"), "x");
+  const { promise: pulled, resolve: pullEnds } = Promise.withResolvers<void>();
+  const pull = withLock(
+    paths.locks,
+    pullLock("b.part"),
+    new AbortController().signal,
+    assert.fail,
+    () => pulled,
+  );
+  const { freedBytes } = await store.prune({ has: () => false });
+  pullEnds();
+  await pull;
   assert.ok(freedBytes >= 4096);
   assert.deepEqual(leftOvers(await readdir(imagesIn(place.home))), []);
-  assert.deepEqual(await readdir(paths.downloads), ["b.part"]);
+  assert.deepEqual(await readdir(paths.downloads), ["b.part"], "that one is being pulled");
+  assert.deepEqual(await readdir(paths.packages), []);
   assert.equal(store.list().length, 1);
 });
 

@@ -119,9 +119,12 @@ export class ImageStore {
     if (going.length === refs.length) await removeImage(this.#paths, image.digest);
   }
 
-  /** Removes all that no machine stands on; `inUse` is a set or map of digests. */
-  async prune(inUse: { has(digest: string): boolean }): Promise<Pruned> {
-    return await pruneImages(this.#paths, inUse);
+  /**
+   * Removes what nobody needs: images without a name, left-overs, partial downloads, kept packages; with
+   * `all` named images too. What `inUse` has (a set or map of digests) stays.
+   */
+  async prune(inUse: { has(digest: string): boolean }, all = false): Promise<Pruned> {
+    return await pruneImages(this.#paths, inUse, all);
   }
 
   catalog(): CatalogEntry[] {

@@ -45,6 +45,11 @@ export function refFile(paths: ImagePaths, arch: Arch, name: string): string {
   return join(paths.refs, arch, `${name}.json`);
 }
 
+/** The lock of a download, by its partial file's name. */
+export function pullLock(partial: string): string {
+  return `pull ${partial}`;
+}
+
 /** A file that ships with this room: `catalog.yaml`, `recipes/…`, `tiny/init`. */
 export function assetPath(...names: string[]): string {
   const candidates = ["../assets", "./assets", "./images-assets"].map((folder) =>

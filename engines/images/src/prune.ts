@@ -2,8 +2,10 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Pruned } from "@skep/api/schemas";
+import { forget } from "./download.ts";
 import { withLock } from "./lock.ts";
-import type { ImagePaths } from "./paths.ts";
+import { dropPackages } from "./packages.ts";
+import { type ImagePaths, pullLock } from "./paths.ts";
 import {
   directoryBytes,
   isAbandoned,
@@ -14,15 +16,17 @@ import {
   storedDigests,
 } from "./store.ts";
 
-const partialAgeMs = 24 * 3600 * 1000;
+/** Says that somebody holds the lock of a download. */
+const inProgress = Symbol("in progress");
 
 /**
- * Removes every image that nothing needs, whatever its name, and what dead runs have left: staged images,
- * build trees, and downloads that nobody took up again within a day.
+ * Removes each image that has no name and that nothing needs, with `all` those with a name too, and what
+ * dead runs have left: staged images, build trees, partial downloads; and the packages kept for builds.
  */
 export async function pruneImages(
   paths: ImagePaths,
   inUse: { has(digest: string): boolean },
+  all = false,
 ): Promise<Pruned> {
   return await withLock(
     paths.locks,
@@ -31,11 +35,10 @@ export async function pruneImages(
     () => {},
     async () => {
       const removed: string[] = [];
-      let freedBytes = await sweep(paths);
-      const refs = readRefs(paths);
+      let freedBytes = (await sweep(paths)) + (await dropPackages(paths.packages));
       for (const digest of storedDigests(paths)) {
-        if (inUse.has(digest)) continue;
-        const names = refs.filter((ref) => ref.digest === digest);
+        const names = readRefs(paths).filter((ref) => ref.digest === digest);
+        if ((names.length > 0 && !all) || inUse.has(digest)) continue;
         for (const ref of names) await removeRef(paths, ref.arch, ref.name);
         removed.push(
           names[0]?.name ?? `${readManifest(paths, digest)?.name ?? "image"}@${digest.slice(0, 19)}`,
@@ -48,7 +51,7 @@ export async function pruneImages(
 }
 
 /** Takes away what processes that are gone have left. Returns the bytes freed. */
-export async function sweep(paths: ImagePaths): Promise<number> {
+async function sweep(paths: ImagePaths): Promise<number> {
   let freed = 0;
   for (const parent of [paths.images, paths.builds]) {
     for (const name of namesIn(parent).filter(isAbandoned)) {
@@ -57,14 +60,27 @@ export async function sweep(paths: ImagePaths): Promise<number> {
       await rm(directory, { recursive: true, force: true });
     }
   }
-  for (const name of namesIn(paths.downloads)) {
-    const path = join(paths.downloads, name);
-    const stats = statSync(path, { throwIfNoEntry: false });
-    if (stats === undefined || Date.now() - stats.mtimeMs < partialAgeMs) continue;
-    freed += stats.blocks * 512;
-    await rm(path, { force: true });
+  for (const name of namesIn(paths.downloads).filter((one) => one.endsWith(".part"))) {
+    freed += await forgetIfIdle(paths, name);
   }
   return freed;
+}
+
+async function forgetIfIdle(paths: ImagePaths, name: string): Promise<number> {
+  const held = () => {
+    throw inProgress;
+  };
+  try {
+    return await withLock(paths.locks, pullLock(name), new AbortController().signal, held, async () => {
+      const path = join(paths.downloads, name);
+      const bytes = (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+      await forget(path);
+      return bytes;
+    });
+  } catch (error) {
+    if (error === inProgress) return 0;
+    throw error;
+  }
 }
 
 function namesIn(directory: string): string[] {

@@ -4,14 +4,14 @@ import type { Arch, ImagePull } from "@skep/api/schemas";
 import { formatSize, isErrno, type Work } from "@skep/base";
 import { type CatalogImage, readCatalog } from "./catalog.ts";
 import { type Checksum, checkFile, checksumOf, findChecksum } from "./checksums.ts";
-import { type DownloadOptions, download, forget } from "./download.ts";
+import { type DownloadOptions, download, forget, partialPath } from "./download.ts";
 import { fail } from "./errors.ts";
 import { httpText, parseUrl, publicUrl } from "./http.ts";
 import { inspectDisk } from "./inspect.ts";
 import { withLock } from "./lock.ts";
 import { digestFile } from "./manifest.ts";
 import { checkImageName, nameFromFile } from "./names.ts";
-import { diskFile, type ImagePaths, refFile } from "./paths.ts";
+import { diskFile, type ImagePaths, pullLock, refFile } from "./paths.ts";
 import { hostArch } from "./requirements.ts";
 import { commitImage, type Draft, loadImage, makeStaging, readManifest, readRef } from "./store.ts";
 import type { StoredImage } from "./types.ts";
@@ -51,7 +51,8 @@ export async function pullImage(
     ? fromUrl(paths, request)
     : fromCatalog(readCatalog(paths).images, request, limits);
   const wait = () => work.report({ phase: `${wanted.name}: waiting for another pull of it` });
-  return await withLock(paths.locks, `pull ${wanted.url.href}`, work.signal, wait, async () => {
+  const lock = pullLock(basename(partialPath(paths.downloads, wanted.url)));
+  return await withLock(paths.locks, lock, work.signal, wait, async () => {
     const checksum = await wanted.checksum(work);
     const present = request.force ? undefined : findPulled(paths, wanted, checksum);
     if (present !== undefined) return present;
@@ -155,7 +156,7 @@ function fromCatalog(catalog: CatalogImage[], request: ImagePull, limits: Transf
 
 function fromUrl(paths: ImagePaths, request: ImagePull): Wanted {
   const url = parseUrl(request.name);
-  const file = decodeURIComponent(basename(url.pathname));
+  const file = decoded(basename(url.pathname));
   return {
     name: request.as === undefined ? nameFromFile(file) : checkImageName(request.as),
     arch: request.arch ?? hostArch,
@@ -166,6 +167,14 @@ function fromUrl(paths: ImagePaths, request: ImagePull): Wanted {
       return request.sha256 === undefined ? undefined : givenChecksum(request.sha256);
     },
   };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a percent sign that escapes nothing
+  }
 }
 
 /** Who logs in to a disk of an unknown maker: the catalog's user of the distribution that its name begins with. */

@@ -44,7 +44,7 @@ export interface MachineEngine {
   qemuCommand(name: string): Promise<QemuCommand>;
   logs(name: string, options: LogOptions): AsyncIterable<Uint8Array>;
   console(name: string, options: ConsoleOptions): Promise<ConsoleAttachment>;
-  exec(name: string, request: ExecRequest): Promise<ExecSession>;
+  exec(name: string, request: ExecRequest, signal?: AbortSignal): Promise<ExecSession>;
   tunnel(name: string, guestPort: number): Promise<Duplex>;
   sshConfig(): Maybe<string>;
   usedImages(): Map<string, string[]>;
@@ -60,7 +60,7 @@ export interface ImageEngine {
   build(request: ImageBuild, work: Work): Promise<StoredImage>;
   import(request: ImageImport, work: Work): Promise<StoredImage>;
   remove(ref: string, arch: Arch | undefined, usedBy: Map<string, string[]>): Promise<void>;
-  prune(inUse: Map<string, string[]>): Promise<Pruned>;
+  prune(inUse: { has(digest: string): boolean }, all?: boolean): Promise<Pruned>;
   catalog(): Maybe<CatalogEntry[]>;
   verify(ref: string): Promise<unknown>;
 }

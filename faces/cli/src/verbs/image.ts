@@ -183,10 +183,14 @@ export function define(command: Command): void {
     );
   command
     .command("prune")
-    .description("Remove every image that no machine needs.")
+    .description(
+      "Remove what nobody needs: images that lost their name, left-overs, partial downloads, packages kept for builds.",
+    )
+    .option("-a, --all", "images with a name, too, unless a machine needs them")
     .action(
-      action(async (context) => {
-        const pruned = await (await context.client()).call("pruneImages");
+      action(async (context, flags: { all?: boolean }) => {
+        const query = flags.all === true ? { all: true } : {};
+        const pruned = await (await context.client()).call("pruneImages", { query });
         if (context.options.json) context.printJson(pruned);
         else context.print(pruned.removed.join("\n"));
         if (!context.options.json) context.note(`freed ${formatSize(pruned.freedBytes)}`);

@@ -104,12 +104,15 @@ export function imageRoutes(app: App, { images, machines, jobs, events }: Contex
       schema: {
         operationId: "pruneImages",
         tags,
-        description: "Removes each image that no machine needs.",
+        description:
+          "Removes what nobody needs: images without a name, left-overs, partial downloads; with `all` also each named image that no machine needs.",
+        querystring: Type.Object({ all: Type.Optional(Type.Boolean()) }, { additionalProperties: false }),
         response: answers(200, Pruned),
       },
     },
-    async () => {
-      const pruned = await images.prune(usedBy());
+    async ({ query }) => {
+      // Asked anew for each image, since machines are made meanwhile.
+      const pruned = await images.prune({ has: (digest) => usedBy().has(digest) }, query.all);
       for (const subject of pruned.removed) events.publish({ type: "image.removed", subject, data: null });
       return pruned;
     },

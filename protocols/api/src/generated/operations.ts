@@ -461,9 +461,9 @@ export interface Operations {
     params: Record<never, never>;
     response: never;
   };
-  /** Removes each image that no machine needs. */
+  /** Removes what nobody needs: images without a name, left-overs, partial downloads; with `all` also each named image that no machine needs. */
   pruneImages: {
-    params: Record<never, never>;
+    params: { query?: { all?: boolean } };
     response: Pruned;
   };
   pullImage: {
