@@ -170,6 +170,7 @@ describe("several machines", () => {
     const started = await skep.skep(["start", "a", "nobody", "b"], { status: 1 });
     assert.match(started.stderr, /"nobody" does not exist/);
     assert.match(started.stderr, /1 of 3 machines failed/);
+    assert.equal(started.stdout, "a\nb\n");
     assert.equal((await skep.skep(["ls", "-q", "--filter", "state=running"])).stdout, "a\nb\n");
     const { stderr } = await skep.skep(["start", "no1", "no2", "--json"], { status: 1 });
     assert.deepEqual(

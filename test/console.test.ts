@@ -71,6 +71,33 @@ class Terminal implements AsyncDisposable {
   }
 }
 
+/** Runs a client that stays, says a line, waits for the answer, and ends the client. */
+async function dialogue(program: string, args: string[], line: string, answer: RegExp): Promise<void> {
+  const child = spawn(program, args);
+  const ended = once(child, "exit");
+  let seen = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    seen += text;
+  });
+  try {
+    if (program === "telnet") {
+      await eventually(
+        () => seen.includes("Escape character"),
+        () => `telnet did not connect: ${seen}`,
+      );
+    }
+    child.stdin.write(line);
+    await eventually(
+      () => answer.test(seen),
+      () => `${answer} is not in: ${seen}`,
+      60_000,
+    );
+  } finally {
+    child.kill();
+    await ended;
+  }
+}
+
 describe("the console of a machine", () => {
   it("runs what is typed, detaches with Ctrl-], and gives the terminal back as it was", async () => {
     await using terminal = new Terminal();
@@ -111,11 +138,9 @@ describe("the console of a machine", () => {
     await using terminal = new Terminal();
     await terminal.console();
     const { sockets, telnetPort } = await skep.machine("web");
-    const script = `{ echo 'echo by-script'; sleep 1; } | timeout 20 nc -NU ${sockets.console}`;
-    assert.match((await skep.command("sh", ["-c", script])).stdout, /\nby-script\r/);
+    await dialogue("nc", ["-U", sockets.console], "echo by-script\n", /\nby-script\r/);
     await terminal.sees(/\nby-script\r/);
-    const telnet = `{ sleep 1; echo 'echo by-telnet'; sleep 2; } | timeout 20 telnet 127.0.0.1 ${telnetPort}`;
-    assert.match((await skep.command("sh", ["-c", telnet])).stdout, /\nby-telnet\r/);
+    await dialogue("telnet", ["127.0.0.1", String(telnetPort)], "echo by-telnet\n", /\nby-telnet\r/);
     await terminal.sees(/\nby-telnet\r/);
     terminal.type("\x1d");
     await terminal.sees(/detached from web/);

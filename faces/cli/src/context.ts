@@ -132,19 +132,24 @@ export class Context {
     return machines.filter(matches).map((machine) => machine.name);
   }
 
-  /** Does the same to several machines at once; each failure is told, and the first one is thrown if it is alone. */
-  async forEach<T>(
+  /**
+   * Does the same to several machines at once. Those that went well are handed to `tell`; then each
+   * failure is told, and the first one is thrown if it is alone.
+   */
+  async forEach(
     names: readonly string[],
-    work: (name: string, view: ProgressView) => Promise<T>,
-  ): Promise<T[]> {
+    work: (name: string, view: ProgressView) => Promise<unknown>,
+    tell: (done: string[]) => Promise<void>,
+  ): Promise<void> {
     const view = this.progressView();
-    const results: T[] = [];
+    const done = new Set<string>();
     const failures: { name: string; error: unknown }[] = [];
     const waiting = [...names];
     const worker = async () => {
       for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
         try {
-          results.push(await work(name, view));
+          await work(name, view);
+          done.add(name);
         } catch (error) {
           failures.push({ name, error });
           if (toSkepError(error).code === "CANCELLED") waiting.length = 0;
@@ -156,7 +161,9 @@ export class Context {
     } finally {
       view.close();
     }
-    if (failures.length === 0) return results;
+    const inOrder = names.filter((name) => done.has(name));
+    if (inOrder.length > 0 || failures.length === 0) await tell(inOrder);
+    if (failures.length === 0) return;
     if (names.length === 1 || failures.some(({ error }) => toSkepError(error).code === "CANCELLED")) {
       throw failures[0]!.error;
     }

@@ -32,11 +32,11 @@ export function define(command: Command): void {
           flags.all,
           (machine) => machine.state === "running",
         );
-        const started = await context.forEach(chosen, async (name, view) => {
-          await context.job("restartMachine", { path: { name }, body }, view);
-          return name;
-        });
-        await announce(context, started);
+        await context.forEach(
+          chosen,
+          (name, view) => context.job("restartMachine", { path: { name }, body }, view),
+          (done) => announce(context, done),
+        );
       }),
     );
 }

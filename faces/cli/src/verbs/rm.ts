@@ -15,12 +15,14 @@ export function define(command: Command): void {
       action(async (context, names: string[], flags: { all?: boolean; force?: boolean }) => {
         const query = flags.force === true ? { force: true } : {};
         const chosen = await context.chosenMachines(names, flags.all);
-        const removed = await context.forEach(chosen, async (name, view) => {
-          await context.job("removeMachine", { path: { name }, query }, view);
-          return name;
-        });
-        if (context.options.json) context.printJson({ removed });
-        else if (removed.length > 0) context.print(removed.join("\n"));
+        await context.forEach(
+          chosen,
+          (name, view) => context.job("removeMachine", { path: { name }, query }, view),
+          async (removed) => {
+            if (context.options.json) context.printJson({ removed });
+            else if (removed.length > 0) context.print(removed.join("\n"));
+          },
+        );
       }),
     );
 }

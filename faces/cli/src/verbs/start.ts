@@ -29,11 +29,11 @@ export function define(command: Command): void {
           flags.all,
           (machine) => machine.state === "stopped",
         );
-        const started = await context.forEach(chosen, async (name, view) => {
-          await context.job("startMachine", { path: { name }, body }, view);
-          return name;
-        });
-        await announce(context, started);
+        await context.forEach(
+          chosen,
+          (name, view) => context.job("startMachine", { path: { name }, body }, view),
+          (done) => announce(context, done),
+        );
       }),
     );
 }

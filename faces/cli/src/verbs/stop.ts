@@ -32,11 +32,11 @@ export function define(command: Command): void {
           flags.all,
           (machine) => machine.state !== "stopped",
         );
-        const stopped = await context.forEach(chosen, async (name, view) => {
-          await context.job("stopMachine", { path: { name }, body }, view);
-          return name;
-        });
-        await announce(context, stopped, false);
+        await context.forEach(
+          chosen,
+          (name, view) => context.job("stopMachine", { path: { name }, body }, view),
+          (done) => announce(context, done, false),
+        );
       }),
     );
 }
