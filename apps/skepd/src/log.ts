@@ -24,6 +24,10 @@ export class LogFile {
   write(line: string): void {
     try {
       if (this.#size + line.length > this.#limit) this.#rotate();
+    } catch {
+      // the file cannot be moved aside: better a longer one
+    }
+    try {
       this.#size += writeSync(this.#file, line);
     } catch {
       // A full disk must not end the daemon; there is nowhere to say so.
@@ -31,10 +35,11 @@ export class LogFile {
   }
 
   #rotate(): void {
-    closeSync(this.#file);
+    this.#size = 0; // where it fails, this file goes on as if it had been moved aside
     renameSync(this.#path, `${this.#path}.1`);
+    const before = this.#file;
     this.#file = openSync(this.#path, "a", 0o600);
-    this.#size = 0;
+    closeSync(before);
   }
 }
 

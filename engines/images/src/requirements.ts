@@ -1,9 +1,8 @@
-import { constants, existsSync, readFileSync } from "node:fs";
-import { access } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
 import { userInfo } from "node:os";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import type { Arch } from "@skep/api/schemas";
-import { run, type Work } from "@skep/base";
+import { findCommand, run, type Work } from "@skep/base";
 import { fail } from "./errors.ts";
 
 // The Debian package that holds each command.
@@ -20,21 +19,6 @@ const packageOf: Record<string, string> = {
 };
 
 export const hostArch: Arch = process.arch === "arm64" ? "aarch64" : "x86_64";
-
-/** Full path of a command, also where a plain user's PATH leaves out the sbin directories. */
-export async function findCommand(command: string): Promise<string | undefined> {
-  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-  for (const folder of folders.filter((one) => one !== "")) {
-    const path = join(folder, command);
-    try {
-      await access(path, constants.X_OK);
-      return path;
-    } catch {
-      // not in this folder
-    }
-  }
-  return undefined;
-}
 
 export async function needCommands(commands: readonly string[]): Promise<void> {
   const missing: string[] = [];

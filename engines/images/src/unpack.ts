@@ -106,11 +106,11 @@ async function unpackXz(source: string, signal: AbortSignal): Promise<AsyncItera
   });
   const ended = new Promise<{ status: number; stderr: string }>((resolve, reject) => {
     let stderr = "";
+    child.once("error", reject);
+    child.once("close", (code) => resolve({ status: code ?? 1, stderr }));
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       stderr = (stderr + text).slice(-2000);
     });
-    child.once("error", reject);
-    child.once("close", (code) => resolve({ status: code ?? 1, stderr }));
   });
   ended.catch(() => undefined);
   return (async function* () {

@@ -41,16 +41,32 @@ export async function chooseAccelerator(options: {
   });
   if (arch !== nativeArch) return verdict("tcg", `${arch} is emulated on ${nativeArch}`);
   if (process.platform === "darwin") return verdict("hvf", "macOS");
-  const known = await readVersionedJson<AcceleratorVerdict>(cache, 1).catch(() => undefined);
-  if (known?.bootId === bootId() && known.qemuVersion === qemu.version) return known;
+  const known = await knownAccelerator(cache, qemu);
+  if (known !== undefined) return known;
   const found = await probeKvm(options, verdict);
   // Without a kernel to boot nothing was proven, so the next start asks again.
   if (found.proven) await writeVersionedJson(cache, found.verdict);
   return found.verdict;
 }
 
-/** The cached verdict, for `doctor`, which must not take seconds. */
+/** Looked at each time, for whoever joins the group or loads the module does it without a reboot. */
+async function whyNoKvm(): Promise<string | undefined> {
+  try {
+    await access("/dev/kvm", constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return isErrno(error, "EACCES")
+      ? "/dev/kvm may not be opened: join the group kvm (sudo usermod -aG kvm $USER)"
+      : "/dev/kvm is not there";
+  }
+}
+
+/** What is known without a probe: for `doctor`, which must not take seconds. */
 export async function knownAccelerator(cache: string, qemu: Qemu): Promise<AcceleratorVerdict | undefined> {
+  const why = process.platform === "linux" ? await whyNoKvm() : undefined;
+  if (why !== undefined) {
+    return { version: 1, bootId: bootId(), qemuVersion: qemu.version, accelerator: "tcg", detail: why };
+  }
   const known = await readVersionedJson<AcceleratorVerdict>(cache, 1).catch(() => undefined);
   return known?.bootId === bootId() && known.qemuVersion === qemu.version ? known : undefined;
 }
@@ -59,14 +75,6 @@ async function probeKvm(
   { qemu, kernel, signal, arch }: Parameters<typeof chooseAccelerator>[0],
   verdict: (accelerator: Accelerator, detail: string) => AcceleratorVerdict,
 ): Promise<{ verdict: AcceleratorVerdict; proven: boolean }> {
-  try {
-    await access("/dev/kvm", constants.R_OK | constants.W_OK);
-  } catch (error) {
-    const detail = isErrno(error, "EACCES")
-      ? "/dev/kvm may not be opened: join the group kvm (sudo usermod -aG kvm $USER)"
-      : "/dev/kvm is not there";
-    return { verdict: verdict("tcg", detail), proven: true };
-  }
   const guest = kernel ?? (await hostKernel());
   if (guest === undefined)
     return { verdict: verdict("tcg", "no kernel at hand to try KVM with"), proven: false };
@@ -110,6 +118,11 @@ async function bootOnce(
     ],
     { stdio: ["ignore", "pipe", "pipe"], cwd: directory },
   );
+  const ended = new Promise<void>((resolve, reject) => {
+    child.once("close", () => resolve());
+    child.once("error", reject);
+  });
+  ended.catch(() => undefined);
   let output = "";
   let stderr = "";
   const stop = () => child.kill("SIGKILL");
@@ -124,9 +137,8 @@ async function bootOnce(
   child.stderr.on("data", (data: Buffer) => {
     stderr = (stderr + data.toString()).slice(-2048);
   });
-  await new Promise<void>((resolve) => {
-    child.once("close", () => resolve());
-    child.once("error", () => resolve());
+  await ended.catch((error: Error) => {
+    stderr = error.message;
   });
   clearTimeout(silence);
   clearTimeout(limit);

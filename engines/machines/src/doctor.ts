@@ -1,13 +1,13 @@
 import { statfs } from "node:fs/promises";
 import { freemem, totalmem } from "node:os";
 import type { Check } from "@skep/api/schemas";
-import { formatSize } from "@skep/base";
+import { findCommand, formatSize } from "@skep/base";
 import { knownAccelerator, nativeArch } from "./accelerator.ts";
 import type { Context } from "./context.ts";
 import { isFree } from "./host-ports.ts";
 import { checkPassable, isRoot } from "./host-user.ts";
 import { homePaths, runtimePaths, socketPathLimit } from "./paths.ts";
-import { badBuilds, findFirmware, findProgram, type Qemu } from "./qemu.ts";
+import { badBuilds, findFirmware, type Qemu } from "./qemu.ts";
 
 const gib = 1024 ** 3;
 
@@ -71,11 +71,11 @@ const tools: readonly { program: string; package: string; why: string; required:
 async function toolChecks(): Promise<Check[]> {
   const missing: Check[] = [];
   for (const { program, package: name, why, required } of tools) {
-    if ((await findProgram(program)) !== undefined) continue;
+    if ((await findCommand(program)) !== undefined) continue;
     const status = required ? "failed" : "warning";
     missing.push(check(program, status, `not installed; needed for ${why}`, `apt-get install ${name}`));
   }
-  if (isRoot && (await findProgram("setpriv")) === undefined) {
+  if (isRoot && (await findCommand("setpriv")) === undefined) {
     missing.push(
       check(
         "setpriv",

@@ -1,7 +1,6 @@
-import { access, constants, stat } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { access, stat } from "node:fs/promises";
 import type { Arch } from "@skep/api/schemas";
-import { run, SkepError } from "@skep/base";
+import { findCommand, run, SkepError } from "@skep/base";
 import { fail } from "./errors.ts";
 
 /** A QEMU program on this host. */
@@ -21,26 +20,13 @@ export const badBuilds: readonly { version: RegExp; platform: NodeJS.Platform; w
   { version: /^8\.2\.[0-4]$/, platform: "linux", why: "what it suspends, 10.0.3 could not resume" },
 ];
 
-export async function findProgram(name: string): Promise<string | undefined> {
-  for (const directory of (process.env.PATH ?? "/usr/bin:/bin").split(delimiter)) {
-    const path = join(directory || ".", name);
-    try {
-      await access(path, constants.X_OK);
-      return path;
-    } catch {
-      // next directory
-    }
-  }
-  return undefined;
-}
-
 /** Finds the program for an architecture and asks it once per file (path and mtime). */
 export class QemuPrograms {
   #known = new Map<string, Promise<Qemu>>();
 
   async get(arch: Arch): Promise<Qemu> {
     const name = `qemu-system-${arch}`;
-    const path = await findProgram(name);
+    const path = await findCommand(name);
     if (path === undefined) {
       throw new SkepError("COMMAND_MISSING", `${name} is not installed`, {
         hint: `install it: apt-get install ${packages[arch]}`,

@@ -6,6 +6,8 @@ import type { Machine } from "./machine.ts";
 
 /** A native guest answers within half a minute; an emulated one may take several. */
 const defaultSeconds = { native: 180, tcg: 600 };
+/** Beyond 2³¹ ms a timer fires at once. */
+const longestTimerMs = 2 ** 31 - 1;
 /** With the agent there and ssh not, ssh is on its way or switched off. */
 const sshAfterAgentMs = 60_000;
 
@@ -20,7 +22,7 @@ export async function waitReady(machine: Machine, request: StartRequest, work: W
   const emulated = machine.run?.accelerator === "tcg";
   const seconds = request.waitSeconds ?? (emulated ? defaultSeconds.tcg : defaultSeconds.native);
   work.report({ phase: `waiting for ${machine.name} to answer` });
-  const timeout = AbortSignal.timeout(seconds * 1000);
+  const timeout = AbortSignal.timeout(Math.min(Math.ceil(seconds * 1000), longestTimerMs));
   const over = new AbortController();
   const signal = AbortSignal.any([work.signal, timeout, over.signal]);
   const ended = live.gone.then(() => {

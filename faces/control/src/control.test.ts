@@ -185,3 +185,9 @@ test("a glob fits whole names, and no pattern takes long", () => {
   assert.ok(!globMatches("web", "web1") && !globMatches("?", "") && !globMatches("a.c", "abc"));
   assert.ok(!globMatches(`${"*a".repeat(31)}b`, "a".repeat(48)));
 });
+
+test("connections that cannot be accepted end nothing", async () => {
+  await using t = await testControl();
+  for (const _ of [1, 2]) t.control.app.server.emit("error", new Error("accept EMFILE"));
+  assert.equal((await t.client.call("version")).version, "1.2.3");
+});

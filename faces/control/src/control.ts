@@ -177,6 +177,8 @@ export async function createControl(options: ControlOptions): Promise<Control> {
         }
       });
       chmodSync(path, 0o600);
+      // A connection that could not be accepted, as with no free file descriptor, must not end skepd.
+      app.server.on("error", (error) => log.error({ err: error }, "cannot accept a connection"));
     },
     listenTls: (address) => tls.listen(address),
     listening: () => tls.address,

@@ -139,3 +139,14 @@ test("a database of another version is refused", () =>
     database.close();
     assert.throws(() => openStore(path), { code: "FILE_VERSION" });
   }));
+
+test("with a full disk, work that may free it can still be done", () =>
+  withStore(async (path) => {
+    const database = openStore(path);
+    database.exec("PRAGMA max_page_count = 1"); // as many as there are
+    const jobs = new Jobs({ database, events: new Events(), log: silentLog });
+    const request = { kind: "machine.remove", subject: "web", request: "x".repeat(1_000_000) };
+    const job = await ended(jobs, jobs.start(request, async () => "removed").id);
+    assert.deepEqual([job.state, job.result], ["succeeded", "removed"]);
+    database.close();
+  }));

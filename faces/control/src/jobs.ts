@@ -38,6 +38,7 @@ interface Row {
   finished_at: string | null;
 }
 
+const diskFull = 13; // SQLITE_FULL
 const keptJobs = 500;
 const keptNotes = 200;
 const progressIntervalMs = 100;
@@ -84,9 +85,22 @@ export class Jobs implements AsyncDisposable {
       createdAt: new Date().toISOString(),
       finishedAt: null,
     };
-    this.#database
-      .prepare("INSERT INTO jobs (id, kind, subject, state, request, created_at) VALUES (?, ?, ?, ?, ?, ?)")
-      .run(job.id, job.kind, job.subject, job.state, JSON.stringify(request.request ?? null), job.createdAt);
+    try {
+      this.#database
+        .prepare("INSERT INTO jobs (id, kind, subject, state, request, created_at) VALUES (?, ?, ?, ?, ?, ?)")
+        .run(
+          job.id,
+          job.kind,
+          job.subject,
+          job.state,
+          JSON.stringify(request.request ?? null),
+          job.createdAt,
+        );
+    } catch (error) {
+      // With a full disk it lives in memory alone, so that what frees space can still be done.
+      if ((error as { errcode?: number }).errcode !== diskFull) throw error;
+      this.#log.error({ err: error, job: job.id }, "cannot store the job: the disk is full");
+    }
     this.#run(job, work);
     return job;
   }

@@ -72,6 +72,8 @@ export class TlsListener implements AsyncDisposable {
             : (error as Error).message;
       throw fail("LISTEN_FAILED", { address, why }, { cause: error });
     }
+    // A connection that could not be accepted, as with no free file descriptor, must not end skepd.
+    server.on("error", (error) => this.#app.log.error({ err: error }, "cannot accept a connection"));
     await this.close();
     const bound = server.address();
     const boundPort = typeof bound === "object" && bound !== null ? bound.port : port;

@@ -76,9 +76,17 @@ export class Tokens {
     this.#failures.delete(address);
     // At most one write a minute: a busy client shall not make the disk busy.
     if (row.last_used_at === null || now - Date.parse(row.last_used_at) >= lastUsedStepMs) {
+      this.#noteUse(row.id, now);
+    }
+  }
+
+  #noteUse(id: string, now: number): void {
+    try {
       this.#database
         .prepare("UPDATE tokens SET last_used_at = ? WHERE id = ?")
-        .run(new Date(now).toISOString(), row.id);
+        .run(new Date(now).toISOString(), id);
+    } catch {
+      // A full disk must not keep the owner from freeing it.
     }
   }
 

@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { access, constants } from "node:fs/promises";
+import { delimiter, join } from "node:path";
 import { fail, isErrno } from "./errors.ts";
 
 export interface RunOptions {
@@ -95,6 +97,21 @@ export async function run(
     options.signal?.removeEventListener("abort", onAbort);
     clearTimeout(killTimer);
   }
+}
+
+/** The path of a command; a plain user's PATH lacks the sbin directories on Debian. */
+export async function findCommand(command: string): Promise<string | undefined> {
+  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+  for (const folder of folders.filter((one) => one !== "")) {
+    const path = join(folder, command);
+    try {
+      await access(path, constants.X_OK);
+      return path;
+    } catch {
+      // not in this folder
+    }
+  }
+  return undefined;
 }
 
 /**

@@ -40,7 +40,12 @@ export function execRoutes(app: App, { machines }: Context): void {
     wsHandler: async (socket, request) => {
       guard(socket);
       try {
-        const exit = await runSession(socket, (first) => machines.exec(request.params.name, first));
+        // A client that leaves waits for no guest that is still booting.
+        const gone = new AbortController();
+        socket.once("close", () => gone.abort());
+        const exit = await runSession(socket, (first) =>
+          machines.exec(request.params.name, first, gone.signal),
+        );
         if (exit !== undefined) await sendFrame(socket, JSON.stringify({ exit }));
         socket.resume(); // a paused one would never see the close answered
         socket.close(1000);
