@@ -3,7 +3,7 @@ import { type ErrorTable, errorsOf } from "@skep/base";
 export const apiErrors = {
   CONNECTION_FAILED: {
     message: "cannot reach skepd at {where}: {why}",
-    hint: "check that it runs: skep doctor",
+    hint: "see whether it runs, on its own host: skep daemon status",
     status: 503,
   },
   CONNECTION_LOST: {

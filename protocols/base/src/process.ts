@@ -101,7 +101,7 @@ export async function run(
 
 /** The path of a command; a plain user's PATH lacks the sbin directories on Debian. */
 export async function findCommand(command: string): Promise<string | undefined> {
-  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/local/sbin", "/usr/sbin", "/sbin"];
   for (const folder of folders.filter((one) => one !== "")) {
     const path = join(folder, command);
     try {
