@@ -55,7 +55,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   await using opened = new AsyncDisposableStack();
   opened.use(await lockHome(home));
   const runtime = runtimeDirectory(home);
-  await prepareRuntime(runtime);
+  await prepareRuntime(runtime, home);
   const socket = controlSocket(home);
   await clearSocket(socket);
   const config = await readConfig(home);

@@ -10,10 +10,11 @@ const socketPathLimit = 104;
  * out: a symlink, another owner, writable by others. Root's may be passed through (0711), since
  * QEMU runs there as other users; what lies in it has its own modes.
  */
-export async function prepareRuntime(directory: string): Promise<void> {
+export async function prepareRuntime(directory: string, home: string): Promise<void> {
   const uid = process.getuid?.() ?? 0;
   const mode = uid === 0 ? 0o711 : 0o700;
-  await makeParent(dirname(directory), uid, mode);
+  if (dirname(directory) === home) await chmod(home, mode);
+  else await makeParent(dirname(directory), uid, mode);
   await makeOwn(directory, mode);
   await check(directory, uid);
   await chmod(directory, mode);

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -28,7 +27,7 @@ export function readArguments(args: readonly string[]): Arguments {
     });
     if (values.listen !== undefined) parseListen(values.listen);
     return {
-      home: values.home === undefined ? skepHome() : resolve(values.home),
+      home: skepHome(values.home === undefined ? process.env : { SKEP_HOME: values.home }),
       foreground: values.foreground,
       ...(values.listen === undefined ? {} : { listen: values.listen }),
     };

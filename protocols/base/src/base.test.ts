@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import {
@@ -12,7 +12,9 @@ import {
   processStartTime,
   readVersionedJson,
   run,
+  runtimeDirectory,
   SkepError,
+  skepHome,
   Undo,
   writeFileAtomic,
 } from "./index.ts";
@@ -71,6 +73,30 @@ describe("names", () => {
       assert.throws(() => checkName(name), { code: "NAME_INVALID" });
     });
   }
+});
+
+describe("paths", () => {
+  it("give one home one name, before and after it is there", async () => {
+    const directory = await realpath(await mkdtemp(join(tmpdir(), "skep-base-")));
+    try {
+      await mkdir(join(directory, "real"));
+      await symlink("real", join(directory, "link"));
+      const home = skepHome({ SKEP_HOME: join(directory, "link/new/home") });
+      assert.equal(home, join(directory, "real/new/home"));
+      await mkdir(home, { recursive: true });
+      assert.equal(skepHome({ SKEP_HOME: join(directory, "link/new/home") }), home);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  it("keep a plain user's sockets where no session's end takes them away", {
+    skip: userInfo().uid === 0,
+  }, () => {
+    const session = { XDG_RUNTIME_DIR: "/run/user/1000" };
+    assert.equal(runtimeDirectory("/home/me/skep", session), "/home/me/skep/run");
+    assert.match(runtimeDirectory(`/${"x".repeat(80)}`, session), /^\/tmp\/skep-\d+\/[0-9a-f]{8}$/);
+  });
 });
 
 describe("files", () => {
