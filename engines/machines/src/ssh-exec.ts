@@ -1,5 +1,5 @@
 import { constants } from "node:os";
-import { PassThrough, Readable, Writable } from "node:stream";
+import { PassThrough, Readable, Transform, Writable } from "node:stream";
 import type { ClientChannel } from "ssh2";
 import { fail } from "./exec-errors.ts";
 import {
@@ -15,6 +15,8 @@ import type { SshConnection } from "./ssh-connection.ts";
 import type { ExecRequest, ExecSession } from "./types.ts";
 
 const endPatienceSeconds = 3;
+const maxReasonCharacters = 1000;
+const maxHeldBytes = 256 * 1024;
 /** How long to wait for an announcement that a strange login shell may never make. */
 const announcePatienceMs = 10_000;
 
@@ -37,17 +39,26 @@ export async function sshExec(connection: SshConnection, request: ExecRequest): 
   const channel = await connection.session(line, tty);
   const pid = Promise.withResolvers<number | undefined>();
   let announced = false;
+  const beginning = new Beginning();
   const onPid = (id: number) => {
     announced = true;
+    beginning.release();
     pid.resolve(id);
   };
   const stdout = plainLogin ? new PassThrough() : new PidFilter(onPid);
   channel.pipe(stdout);
-  const errors = as === undefined ? channel.stderr : channel.stderr.pipe(new PassThrough());
-  const words = as === undefined ? undefined : firstWords(tty === undefined ? channel.stderr : channel);
+  // What sudo says when it refuses goes into the error, and nowhere else.
+  const errors = as === undefined ? channel.stderr : channel.stderr.pipe(beginning);
+  let terminalText = "";
+  if (as !== undefined && tty !== undefined) {
+    channel.on("data", (bytes: Buffer) => {
+      if (terminalText.length < maxReasonCharacters) terminalText += bytes.toString("utf8");
+    });
+  }
   const refused = () => {
     if (as === undefined || announced) return undefined;
-    return fail("SUDO_REFUSED", { name, user, as, why: words?.() || "it said nothing" });
+    const why = (tty === undefined ? beginning.text : terminalText).slice(0, maxReasonCharacters).trim();
+    return fail("SUDO_REFUSED", { name, user, as, why: why || "it said nothing" });
   };
   const exit = exitOf(channel, connection, refused);
   const ended = exit.then(
@@ -135,15 +146,31 @@ function exitOf(
   return exit;
 }
 
-/** What a stream said first, up to a thousand characters. */
-function firstWords(stream: Readable): () => string {
-  let text = "";
-  const onData = (bytes: Buffer) => {
-    text = (text + bytes.toString("utf8")).slice(0, 1000);
-    if (text.length === 1000) stream.off("data", onData);
-  };
-  stream.on("data", onData);
-  return () => text.trim();
+/** Holds a stream back until it is released; what never is, is dropped. */
+class Beginning extends Transform {
+  #held: Buffer | undefined = Buffer.alloc(0);
+
+  get text(): string {
+    return this.#held?.toString("utf8") ?? "";
+  }
+
+  release(): void {
+    if (this.#held !== undefined && this.#held.length > 0) this.push(this.#held);
+    this.#held = undefined;
+  }
+
+  override _transform(
+    bytes: Buffer,
+    _encoding: BufferEncoding,
+    done: (error: null, out?: Buffer) => void,
+  ): void {
+    if (this.#held === undefined) done(null, bytes);
+    else {
+      this.#held = Buffer.concat([this.#held, bytes]);
+      if (this.#held.length > maxHeldBytes) this.release();
+      done(null);
+    }
+  }
 }
 
 /** The channel's input alone: ending it closes one half, destroying it does not touch the output. */
