@@ -25,6 +25,7 @@ import {
 } from "@skep/base";
 import type { ImageStore } from "@skep/images";
 import { type AcceleratorVerdict, knownAccelerator, nativeArch } from "./accelerator.ts";
+import { adoptRunning } from "./adopt.ts";
 import { type ConsoleLog, PlainLog } from "./console-log.ts";
 import type { Context, Log, MachineEvent } from "./context.ts";
 import { createMachine, prepareHome } from "./create.ts";
@@ -34,18 +35,16 @@ import { editMachine } from "./edit.ts";
 import { fail } from "./errors.ts";
 import { openExec } from "./exec.ts";
 import { ownKeyPair } from "./keys.ts";
-import { clearRuntime } from "./live.ts";
 import { Machine } from "./machine.ts";
 import { readMachineFile, readRunRecord } from "./machine-file.ts";
 import { homePaths, machinePaths, memoryDirectory } from "./paths.ts";
 import { addPort, removePort } from "./ports.ts";
-import { findProcess, findProcesses, isAlive } from "./process.ts";
 import { QemuPrograms } from "./qemu.ts";
 import { waitReady } from "./ready.ts";
 import { discard, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
 import { SshConnections } from "./ssh.ts";
 import { sshConfig, writeSshConfig } from "./ssh-config.ts";
-import { adoptMachine, commandLine, monitorSilent, startMachine } from "./start.ts";
+import { commandLine, startMachine } from "./start.ts";
 import { machineStats, screenshot } from "./stats.ts";
 import { stopMachine } from "./stop.ts";
 import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "./types.ts";
@@ -102,7 +101,7 @@ export class Machines implements AsyncDisposable {
     await prepareHome(home);
     await sweepLeftovers(context);
     await machines.#load();
-    await machines.#adoptRunning();
+    await adoptRunning(context);
     await sweepUnusedLayers(context).catch((error: unknown) =>
       log.warn({ err: error }, "cannot sweep layers"),
     );
@@ -124,35 +123,6 @@ export class Machines implements AsyncDisposable {
         log.error({ machine: entry.name, err: error }, "machine is damaged");
       }
     }
-  }
-
-  async #adoptRunning(): Promise<void> {
-    const { machines, log } = this.#context;
-    const all = [...machines.values()];
-    const found = findProcesses(all.map(({ file }) => file));
-    await Promise.all(
-      all.map(async (machine) => {
-        const process = found.get(machine.file.id) ?? findProcess(machine.file, machine.runtime.pid);
-        if (process === undefined) return await this.#noteEnd(machine);
-        try {
-          await adoptMachine(machine, process);
-          log.info({ machine: machine.name, pid: process.pid }, "found running");
-        } catch (error) {
-          if (!isAlive(process)) return await this.#noteEnd(machine);
-          machine.setState("running", monitorSilent);
-          log.error({ machine: machine.name, err: error }, "cannot adopt");
-        }
-      }),
-    );
-  }
-
-  /** Its QEMU is gone: say why where it ended while nobody looked. */
-  async #noteEnd(machine: Machine): Promise<void> {
-    await clearRuntime(machine);
-    const { run } = machine;
-    if (run === undefined || run.stoppedAt !== null) return;
-    const rebooted = run.bootId !== bootId();
-    machine.reason = rebooted ? "the host was restarted" : "ended while skepd was not running";
   }
 
   /** Starts machines marked `autostart`, once per boot of the host. */
