@@ -203,7 +203,7 @@ describe("pull by URL", () => {
       else response.end(disk.subarray(start));
     });
     const args = ["image", "pull", `${server.url}/part.raw`, "--as", "part", "--sha256", sha256(disk)];
-    const { status } = await interrupted(args, (output) => output.includes("part"));
+    const { status } = await interrupted(args, (output) => output.includes("downloading part"));
     assert.equal(status, 130);
     assert.ok(!(await names()).includes("part"));
     await nothingIsLeft();
@@ -230,6 +230,7 @@ describe("pull by URL", () => {
       () => silent.requests.length > 0,
     );
     assert.equal(ended.status, 130);
+    assert.match(ended.output, /never: connecting to 127\.0\.0\.1/);
     await nothingIsLeft();
   });
 });

@@ -53,6 +53,7 @@ export async function pullImage(
   const wait = () => work.report({ phase: `${wanted.name}: waiting for another pull of it` });
   const lock = pullLock(basename(partialPath(paths.downloads, wanted.url)));
   return await withLock(paths.locks, lock, work.signal, wait, async () => {
+    work.report({ phase: `${wanted.name}: connecting to ${wanted.url.host}` });
     const checksum = await wanted.checksum(work);
     const present = request.force ? undefined : findPulled(paths, wanted, checksum);
     if (present !== undefined) return present;

@@ -51,11 +51,13 @@ describe("ports of the host", () => {
   });
 
   it("keeps tcp and udp apart", async () => {
-    const server = await listening();
+    // By chance another program may use one of these numbers for udp.
+    const servers = await Promise.all([listening(), listening(), listening()]);
     try {
-      assert.equal(await isFree("127.0.0.1", server.port, "udp"), true);
+      const free = await Promise.all(servers.map(({ port }) => isFree("127.0.0.1", port, "udp")));
+      assert.ok(free.includes(true));
     } finally {
-      await server.close();
+      for (const server of servers) await server.close();
     }
   });
 });
