@@ -94,6 +94,16 @@ describe("QEMU's command line", () => {
     );
   });
 
+  it("puts the seed behind all data disks, so that their names in the guest begin with vdb", () => {
+    const sizes = Array.from({ length: 16 }, () => ({ sizeBytes: 1024 }));
+    const slots = after(line({ dataDisks: sizes }), "-device")
+      .filter((text) => text.startsWith("virtio-blk-pci"))
+      .map((text) => [/id=disk-([a-z]+)/.exec(text)?.[1], Number(/addr=(\w+)/.exec(text)?.[1])] as const);
+    assert.equal(new Set(slots.map(([, slot]) => slot)).size, 18);
+    const names = slots.toSorted(([, a], [, b]) => a - b).map(([name]) => name);
+    assert.deepEqual(names, ["root", ...Array(16).fill("data"), "seed"]);
+  });
+
   it("gives an ISO the place after the disk", () => {
     const devices = after(line({ cdrom: "/isos/a.iso", boot: null, seeded: false }), "-device");
     assert.ok(

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { type MachineFile, spareSlots } from "./machine-file.ts";
+import { type MachineFile, machineIdOf, spareSlots } from "./machine-file.ts";
 import { type machinePaths, memoryDirectory, type RuntimePaths } from "./paths.ts";
 
 export type Accelerator = "kvm" | "hvf" | "tcg";
@@ -101,7 +101,8 @@ function boot(file: MachineFile, { home, firmwareCode, paths }: ArgvContext): st
   if (file.boot === null) return arguments_;
   const serial = file.arch === "x86_64" ? "ttyS0" : "ttyAMA0";
   const append = [file.boot.arguments, `console=tty0 console=${serial},115200`, file.kernelArguments];
-  if (!file.seeded) append.push(`skep.hostname=${file.name}`);
+  // Systemd takes it before the id on the disk, which a copy shares with its original.
+  append.push(file.seeded ? `systemd.machine_id=${machineIdOf(file.id)}` : `skep.hostname=${file.name}`);
   arguments_.push("-kernel", join(home, file.boot.kernel));
   if (file.boot.initramfs !== null) arguments_.push("-initrd", join(home, file.boot.initramfs));
   return [...arguments_, "-append", append.filter((part) => part !== "").join(" ")];

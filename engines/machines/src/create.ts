@@ -12,7 +12,7 @@ import { chooseFreePort, settlePorts } from "./host-ports.ts";
 import { allocateUid, giveTo, isRoot, letThrough } from "./host-user.ts";
 import { checkPublicKey } from "./keys.ts";
 import { Machine } from "./machine.ts";
-import { type MachineFile, newIdentity, spareSlots, writeMachineFile } from "./machine-file.ts";
+import { type MachineFile, machineIdOf, newIdentity, spareSlots, writeMachineFile } from "./machine-file.ts";
 import { homePaths, machinePaths } from "./paths.ts";
 import { portOwner } from "./ports.ts";
 import { findFirmware } from "./qemu.ts";
@@ -28,7 +28,7 @@ export async function createMachine(context: Context, request: MachineRequest, w
   if (context.machines.has(name) || (await exists(paths.directory))) throw fail("MACHINE_EXISTS", { name });
   await checkRequest(request);
   const base = await resolveBase(context, request, work);
-  const file = await context.choosing.run("new", async () => {
+  const file = await context.locks.run("new", async () => {
     const composed = await composeFile(context, request, base);
     context.pending.add(composed);
     return composed;
@@ -74,6 +74,7 @@ async function writeMachine(
       hostname: name,
       publicKeys: [...new Set([keys.publicKey, ...sshKeys])],
       env: request.env ?? {},
+      machineId: file.from === null ? undefined : machineIdOf(file.id),
       userData: request.userData,
       networkConfig: request.networkConfig,
     };
@@ -165,7 +166,7 @@ async function resolveBase(context: Context, request: MachineRequest, work: Work
     const from = context.machines.get(request.from);
     if (from === undefined) throw fail("MACHINE_NOT_FOUND", { name: request.from });
     // Not while layers are swept: a new one belongs to nobody until the machine's file names it.
-    const disk = await context.choosing.run("layers", () => shareDisk(context, from));
+    const disk = await context.locks.run("layers", () => shareDisk(context, from));
     return { image: undefined, from, disk };
   }
   if (request.cdrom !== undefined) return { image: undefined, from: undefined, disk: null };

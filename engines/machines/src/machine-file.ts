@@ -102,3 +102,8 @@ export async function readRunRecord(path: string): Promise<RunRecord | undefined
     return undefined; // only tells history: a lost one is no damage
   }
 }
+
+/** What machine-id(5) is to be in the guest, so that no two machines share it. */
+export function machineIdOf(id: string): string {
+  return id.replaceAll("-", "");
+}

@@ -30,6 +30,12 @@ describe("cloud-init seed", () => {
     assert.ok(Buffer.from(block, "base64").toString().includes(`\nKEY="${value}"\n`));
   });
 
+  it("gives a copy of another machine's disk its own machine-id, and no other machine", () => {
+    const vendorData = (machineId?: string) => seedFiles({ ...content, machineId })["vendor-data"] as string;
+    assert.match(vendorData("0123abcd"), /echo 0123abcd > \/etc\/machine-id/);
+    assert.doesNotMatch(vendorData(), /machine-id/);
+  });
+
   it("is an ISO with the label and files that NoCloud looks for", async () => {
     const directory = await mkdtemp(join(tmpdir(), "skep-seed-"));
     try {

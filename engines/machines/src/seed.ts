@@ -10,6 +10,8 @@ export interface SeedContent {
   hostname: string;
   publicKeys: readonly string[];
   env: Readonly<Record<string, string>>;
+  /** For a copy of another machine's disk, which has that one's machine-id(5). */
+  machineId?: string | undefined;
   /** Any format that cloud-init knows, passed on unchanged. */
   userData?: string | undefined;
   networkConfig?: string | undefined;
@@ -29,7 +31,7 @@ export function seedFiles(content: SeedContent): Record<string, string> {
   const files: Record<string, string> = {
     "meta-data": `${JSON.stringify(metaData, null, 2)}\n`,
     "user-data": content.userData ?? "#cloud-config\n{}\n",
-    "vendor-data": vendorData(content.env),
+    "vendor-data": vendorData(content),
   };
   if (content.networkConfig !== undefined) files["network-config"] = content.networkConfig;
   return files;
@@ -91,7 +93,7 @@ function parseMapping(what: string, text: string): Document {
 const marker = "# skep --env";
 
 /** Vendor-data of two parts; a boothook, since a `write_files` of the user's would replace ours. */
-function vendorData(env: Readonly<Record<string, string>>): string {
+function vendorData({ env, machineId }: SeedContent): string {
   const config = {
     growpart: { mode: "auto", devices: ["/"] },
     resize_rootfs: true,
@@ -113,6 +115,16 @@ function vendorData(env: Readonly<Record<string, string>>): string {
       `echo '${block}' | base64 -d >> /etc/environment`,
     ];
     parts.push(part("text/cloud-boothook", "environment.sh", `${script.join("\n")}\n`));
+  }
+  if (machineId !== undefined) {
+    // A kernel of ours has it on its command line already; elsewhere it counts from the next boot on.
+    const script = [
+      "#cloud-boothook",
+      "#!/bin/sh",
+      "[ -s /etc/machine-id ] || exit 0",
+      `grep -qx ${machineId} /etc/machine-id || echo ${machineId} > /etc/machine-id`,
+    ];
+    parts.push(part("text/cloud-boothook", "machine-id.sh", `${script.join("\n")}\n`));
   }
   const boundary = "skep-vendor-data";
   return [
