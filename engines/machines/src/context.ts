@@ -32,8 +32,11 @@ export interface Context {
   machines: Map<string, Machine>;
   /** Files of machines that are being made: their ports and users are taken already. */
   pending: Set<MachineFile>;
-  /** Held while a new machine chooses what no other may have. */
-  choosing: KeyedMutex;
+  /**
+   * What is of all machines: `new` while one chooses what no other may have, `layers` while one is
+   * made or some are swept, `ssh-config` while it is written.
+   */
+  locks: KeyedMutex;
   emit(event: MachineEvent): void;
   ownKeys(): Promise<KeyPair>;
 }

@@ -80,13 +80,13 @@ export class Machines implements AsyncDisposable {
       ssh: new SshConnections(),
       machines: new Map(),
       pending: new Set(),
-      choosing: new KeyedMutex(),
+      locks: new KeyedMutex(),
       emit: (event) => {
         onEvent(event);
         if (event.type !== "machine.state" && event.type !== "machine.ready") {
-          writeSshConfig(context).catch((error: unknown) =>
-            log.warn({ err: error }, "cannot write the ssh config"),
-          );
+          context.locks
+            .run("ssh-config", () => writeSshConfig(context))
+            .catch((error: unknown) => log.warn({ err: error }, "cannot write the ssh config"));
         }
       },
       ownKeys: () => {
@@ -400,6 +400,7 @@ export class Machines implements AsyncDisposable {
   async close(): Promise<void> {
     await Promise.all([...this.#context.machines.values()].map((machine) => machine.live?.detach()));
     await this.#context.ssh[Symbol.asyncDispose]();
+    await this.#context.locks.run("ssh-config", async () => {}); // what is being written
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

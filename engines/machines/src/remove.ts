@@ -42,7 +42,7 @@ export async function discard(context: Context, directory: string, id: string): 
 /** Removes layers that nothing stands on. What a damaged machine stands on is not known: then none go. */
 export async function sweepUnusedLayers(context: Context): Promise<void> {
   const { home, machines, pending } = context;
-  await context.choosing.run("layers", async () => {
+  await context.locks.run("layers", async () => {
     const entries = await readdir(homePaths(home).machines, { withFileTypes: true });
     const names = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith("."));
     if (names.some(({ name }) => !machines.has(name))) return;

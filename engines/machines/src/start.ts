@@ -19,7 +19,6 @@ import {
   exists,
   isErrno,
   processStartTime,
-  SkepError,
   type Work,
   writeVersionedJson,
 } from "@skep/base";
@@ -91,7 +90,7 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
       machine.setState("running", monitorSilent);
     } else {
       await clearRuntime(machine);
-      machine.setState("stopped", error instanceof SkepError ? error.message.split("\n")[0] : String(error));
+      machine.setState("stopped", (error as Error).message.split("\n")[0]);
     }
     throw error;
   }

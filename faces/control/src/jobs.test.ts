@@ -148,5 +148,6 @@ test("with a full disk, work that may free it can still be done", () =>
     const request = { kind: "machine.remove", subject: "web", request: "x".repeat(1_000_000) };
     const job = await ended(jobs, jobs.start(request, async () => "removed").id);
     assert.deepEqual([job.state, job.result], ["succeeded", "removed"]);
+    assert.equal(jobs.get(job.id).state, "succeeded");
     database.close();
   }));

@@ -52,6 +52,8 @@ export class Jobs implements AsyncDisposable {
   readonly #events: Events;
   readonly #log: FastifyBaseLogger;
   readonly #running = new Map<string, RunningJob>();
+  /** Ended, and not as such on disk. */
+  readonly #unstored = new Map<string, Job>();
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #versions = new Map<string, number>();
   readonly #onFinished: (job: Job, seconds: number) => void;
@@ -152,6 +154,9 @@ export class Jobs implements AsyncDisposable {
     } catch (error) {
       // The disk is full, or the database gone: memory still tells the truth until the next start.
       this.#log.error({ err: error, job: job.id }, "cannot store the job's end");
+      this.#unstored.set(job.id, job);
+      const [oldest] = this.#unstored.keys();
+      if (this.#unstored.size > keptJobs && oldest !== undefined) this.#unstored.delete(oldest);
     }
     this.#changed(job);
     this.#running.delete(job.id);
@@ -162,7 +167,7 @@ export class Jobs implements AsyncDisposable {
 
   #save(job: Job): void {
     // The request may hold user-data with secrets, and is needed for recovery only.
-    this.#database
+    const { changes } = this.#database
       .prepare(
         "UPDATE jobs SET state = ?, request = NULL, notes = ?, error = ?, result = ?, finished_at = ? WHERE id = ?",
       )
@@ -174,6 +179,7 @@ export class Jobs implements AsyncDisposable {
         job.finishedAt,
         job.id,
       );
+    if (changes === 0) throw new Error("its beginning was not stored");
     this.#database
       .prepare(
         `DELETE FROM jobs WHERE state != 'running' AND id NOT IN
@@ -198,8 +204,8 @@ export class Jobs implements AsyncDisposable {
   }
 
   get(id: string): Job {
-    const running = this.#running.get(id);
-    if (running !== undefined) return running.job;
+    const held = this.#running.get(id)?.job ?? this.#unstored.get(id);
+    if (held !== undefined) return held;
     const row = this.#database.prepare("SELECT * FROM jobs WHERE id = ?").get(id) as Row | undefined;
     if (row === undefined) throw fail("JOB_NOT_FOUND", { id: id.slice(0, 64) });
     return jobOf(row);
@@ -218,7 +224,7 @@ export class Jobs implements AsyncDisposable {
         subject: filter.subject ?? null,
         limit: filter.limit ?? 100,
       }) as unknown as Row[];
-    return rows.map((row) => this.#running.get(row.id)?.job ?? jobOf(row));
+    return rows.map((row) => this.#running.get(row.id)?.job ?? this.#unstored.get(row.id) ?? jobOf(row));
   }
 
   /** Asks it to stop and undo; how it ended shows in its events. */
