@@ -95,7 +95,9 @@ export async function buildImage(paths: ImagePaths, options: BuildOptions, work:
     const present = options.force ? undefined : findBuilt(paths, inputs);
     if (present !== undefined) return await setRef(paths, recipe.name, arch, present.digest);
     await checkBuildHost(recipe.type, arch, work);
-    work.note(`building ${recipe.name} (${arch}) from ${source.origin}`);
+    work.note(
+      `image ${recipe.name} (${arch}): building it from ${source.origin}, once; it takes some minutes`,
+    );
     const scratch = await makeStaging(paths, paths.builds);
     const staging = await makeStaging(paths);
     try {

@@ -1,5 +1,6 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { SkepError } from "@skep/base";
 import { fail } from "./errors.ts";
 
 export interface GetOptions {
@@ -107,7 +108,9 @@ function getOnce(url: URL, options: GetOptions): Promise<IncomingMessage> {
 
 /** A small text, such as a list of checksums. */
 export async function httpText(url: URL, limitBytes: number, options: GetOptions): Promise<string> {
-  const response = await httpGet(url, options);
+  const response = await httpGet(url, options).catch((error: unknown) => {
+    throw failed(url, error, options.signal);
+  });
   try {
     if (response.statusCode !== 200) {
       throw fail("DOWNLOAD_FAILED", {
@@ -124,7 +127,16 @@ export async function httpText(url: URL, limitBytes: number, options: GetOptions
       parts.push(part);
     }
     return Buffer.concat(parts).toString("utf8");
+  } catch (error) {
+    throw failed(url, error, options.signal);
   } finally {
     response.destroy();
   }
+}
+
+function failed(url: URL, error: unknown, signal: AbortSignal): unknown {
+  if (signal.aborted) return signal.reason;
+  if (error instanceof SkepError) return error;
+  const why = (error as Error).message || String(error);
+  return fail("DOWNLOAD_FAILED", { url: publicUrl(url), why }, { cause: error });
 }

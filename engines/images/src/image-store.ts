@@ -149,13 +149,12 @@ export class ImageStore {
     if (present?.arch === arch) return present;
     try {
       const image = await pullImage(this.#paths, { name, arch }, work, impatient);
-      work.note(`image ${name} (${arch}): pulled from ${image.source.replace("pulled from ", "")}`);
+      work.note(`image ${name} (${arch}): ${image.source}`);
       return image;
     } catch (error) {
-      const fetchable =
-        error instanceof SkepError && ["OFFLINE", "DOWNLOAD_FAILED", "CATALOG_UNKNOWN"].includes(error.code);
-      if (!fetchable || work.signal.aborted || !builtInRecipes().includes(name)) throw error;
-      work.note(`image ${name} (${arch}) cannot be fetched (${error.message}): building it instead`);
+      if (work.signal.aborted || !builtInRecipes().includes(name)) throw error;
+      if (!(error instanceof SkepError) || !notToBeHad.has(error.code)) throw error;
+      work.note(`image ${name} (${arch}) cannot be pulled: ${error.message}`);
       return await this.build({ name, arch }, work);
     }
   }
@@ -182,5 +181,21 @@ export class ImageStore {
   }
 }
 
+// An image that cannot be had, or not as its publisher made it, can still be built from signed packages.
+const notToBeHad: ReadonlySet<string> = new Set([
+  "OFFLINE",
+  "DOWNLOAD_FAILED",
+  "DOWNLOAD_TOO_LARGE",
+  "CATALOG_UNKNOWN",
+  "CHECKSUM_ABSENT",
+  "CHECKSUM_MISMATCH",
+]);
+
 // Without a network the default image is built: then minutes of waiting would be for nothing.
-const impatient = { ...defaultLimits, answerTimeoutMs: 5000, attempts: 2, retryDelayMs: 200 };
+const impatient = {
+  ...defaultLimits,
+  answerTimeoutMs: 5000,
+  stallTimeoutMs: 20_000,
+  attempts: 2,
+  retryDelayMs: 200,
+};
