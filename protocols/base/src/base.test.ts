@@ -15,6 +15,7 @@ import {
   runtimeDirectory,
   SkepError,
   skepHome,
+  toSkepError,
   Undo,
   writeFileAtomic,
 } from "./index.ts";
@@ -127,6 +128,14 @@ describe("files", () => {
     } finally {
       await rm(directory, { recursive: true });
     }
+  });
+});
+
+describe("errors", () => {
+  it("say that a disk is full in words", () => {
+    const cause = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+    const error = toSkepError(cause);
+    assert.deepEqual([error.code, error.status, error.cause], ["DISK_FULL", 507, cause]);
   });
 });
 

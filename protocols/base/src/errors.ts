@@ -72,6 +72,7 @@ export function toSkepError(error: unknown): SkepError {
   if (error instanceof Error && error.name === "AbortError") {
     return new SkepError("CANCELLED", "cancelled", { status: 499, cause: error });
   }
+  if (isErrno(error, "ENOSPC")) return fail("DISK_FULL", {}, { cause: error });
   const message = error instanceof Error ? error.message : String(error);
   return new SkepError("INTERNAL", message, { status: 500, cause: error });
 }
@@ -112,6 +113,11 @@ export const baseErrors = {
     status: 503,
   },
   COMMAND_FAILED: { message: "{command} failed ({status}): {stderr}", status: 500 },
+  DISK_FULL: {
+    message: "a disk of this host is full",
+    hint: "free some space: skep image prune, skep rm NAME; see: skep doctor",
+    status: 507,
+  },
   CANCELLED: { message: "cancelled", status: 499 },
   INTERNAL: { message: "{message}", status: 500 },
 } as const satisfies ErrorTable;
