@@ -1,10 +1,11 @@
 import { spawn } from "node:child_process";
-import { access, constants, mkdtemp, readdir, rm } from "node:fs/promises";
-import { arch as hostArch, tmpdir } from "node:os";
+import { access, constants, readdir } from "node:fs/promises";
+import { arch as hostArch } from "node:os";
 import { join } from "node:path";
 import type { Arch } from "@skep/api/schemas";
 import { bootId, isErrno, readVersionedJson, writeVersionedJson } from "@skep/base";
 import type { Accelerator } from "./argv.ts";
+import { allocateUid, asUser, kvmGroup } from "./host-user.ts";
 import type { Qemu } from "./qemu.ts";
 
 /** What the probe found; kept in `accelerator.json` per boot of the host and version of QEMU. */
@@ -107,17 +108,15 @@ async function bootOnce(
   kernel: string,
   signal: AbortSignal | undefined,
 ): Promise<{ booted: boolean; why: string }> {
-  const directory = await mkdtemp(join(tmpdir(), "skep-probe-"));
   const serial = arch === "x86_64" ? "ttyS0" : "ttyAMA0";
-  const child = spawn(
+  const [program, ...args] = asUser(allocateUid(new Set()), await kvmGroup(), [
     qemu.path,
-    [
-      ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", qemu.machineType],
-      ...["-accel", "kvm", "-cpu", "host", "-m", "256M", "-kernel", kernel, "-serial", "stdio"],
-      ...["-append", `console=${serial} earlycon panic=-1`],
-    ],
-    { stdio: ["ignore", "pipe", "pipe"], cwd: directory },
-  );
+    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", qemu.machineType],
+    ...["-accel", "kvm", "-cpu", "host", "-m", "256M", "-kernel", kernel, "-serial", "stdio"],
+    ...["-append", `console=${serial} earlycon panic=-1`],
+  ]) as [string, ...string[]];
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], cwd: "/" });
   const ended = new Promise<void>((resolve, reject) => {
     child.once("close", () => resolve());
     child.once("error", reject);
@@ -143,7 +142,6 @@ async function bootOnce(
   clearTimeout(silence);
   clearTimeout(limit);
   signal?.removeEventListener("abort", stop);
-  await rm(directory, { recursive: true, force: true });
   signal?.throwIfAborted();
   if (output.includes("Kernel panic - not syncing")) return { booted: true, why: "" };
   const why =

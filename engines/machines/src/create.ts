@@ -308,11 +308,16 @@ async function checkReadable(path: string): Promise<void> {
   }
 }
 
-/** Makes the directories of a home; QEMU's users pass through, nobody else sees inside. */
+/**
+ * Makes the directories of a home; QEMU's users pass through, nobody else sees inside. A home that is
+ * there already, which may be anything (`/srv`), is only opened as far as QEMU needs it.
+ */
 export async function prepareHome(home: string): Promise<void> {
   const { machines, layers } = homePaths(home);
   const mode = isRoot ? 0o711 : 0o700;
-  for (const directory of [home, machines, layers]) {
+  await mkdir(home, { recursive: true, mode });
+  if (isRoot) await chmod(home, ((await stat(home)).mode & 0o7777) | 0o111);
+  for (const directory of [machines, layers]) {
     await mkdir(directory, { recursive: true, mode });
     await chmod(directory, mode);
   }

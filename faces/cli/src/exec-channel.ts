@@ -10,6 +10,8 @@ export interface ExecChannel {
   readonly stdout: Readable;
   /** Silent with a terminal, where both are one. */
   readonly stderr: Readable;
+  /** The guest has answered and runs the command; one that boots is waited for. */
+  readonly started: Promise<void>;
   /** 0..255. Rejects with the server's error, or when the connection is lost. */
   readonly exit: Promise<number>;
   resize(columns: number, rows: number): void;
@@ -59,6 +61,7 @@ export function execChannel(
   const input = new InputWindow(socket);
   let ended = false;
 
+  const started = Promise.withResolvers<void>();
   const exit = new Promise<number>((resolve, reject) => {
     const end = (settle: () => void, failure?: Error) => {
       if (ended) return;
@@ -79,6 +82,7 @@ export function execChannel(
     };
     const onText = (text: string) => {
       const message = JSON.parse(text) as ServerMessage;
+      if (message.started !== undefined) started.resolve();
       if (typeof message.stdinTaken === "number") input.taken(message.stdinTaken);
       if (message.error !== undefined) {
         const { code, message: said, hint } = message.error;
@@ -109,6 +113,8 @@ export function execChannel(
     socket.on("error", (error) => lost(error.message));
     socket.on("close", (_code, reason) => lost(reason.toString().slice(0, 200)));
   });
+  exit.then(() => started.resolve(), started.reject);
+  started.promise.catch(() => {}); // told by `exit`, too
   exit.catch(() => {}); // awaited by the caller; it may end before that
 
   const tell = (message: object) => {
@@ -119,6 +125,7 @@ export function execChannel(
     stdin: input.stream,
     stdout,
     stderr,
+    started: started.promise,
     exit,
     resize: (columns, rows) => tell({ resize: { columns, rows } }),
     signal: (signal) => tell({ signal }),

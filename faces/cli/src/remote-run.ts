@@ -1,8 +1,29 @@
 import { pipeline } from "node:stream/promises";
 import type { ExecRequest } from "@skep/api";
 import type { Context } from "./context.ts";
-import { openExec } from "./exec-channel.ts";
+import { type ExecChannel, openExec } from "./exec-channel.ts";
 import { terminalSize, withRawTerminal } from "./terminal.ts";
+
+/** The status after Ctrl-C, as shells have it. */
+const interrupted = 130;
+const silenceMs = 2000;
+
+/** Waits for a guest that still boots; false when Ctrl-C ended the wait. */
+async function hasStarted(context: Context, name: string, channel: ExecChannel): Promise<boolean> {
+  const slow = setTimeout(() => context.note(`waiting for ${name} to answer`), silenceMs);
+  const left = Promise.withResolvers<false>();
+  const leave = () => {
+    channel.close();
+    left.resolve(false); // skepd may be slow to take leave
+  };
+  process.once("SIGINT", leave);
+  try {
+    return await Promise.race([channel.started.then(() => true), left.promise]);
+  } finally {
+    clearTimeout(slow);
+    process.off("SIGINT", leave);
+  }
+}
 
 /** Runs a command with the user's own streams; resolves with its status. */
 export async function runRemote(
@@ -13,6 +34,7 @@ export async function runRemote(
 ): Promise<number> {
   const client = await context.client();
   const channel = await openExec(client, name, { ...request, ...(tty ? { tty: terminalSize() } : {}) });
+  if (!(await hasStarted(context, name, channel))) return interrupted;
   const onResize = () => {
     const { columns, rows } = terminalSize();
     channel.resize(columns, rows);

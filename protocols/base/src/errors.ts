@@ -69,6 +69,8 @@ export function errorsOf<T extends ErrorTable>(table: T) {
 /** Any thrown value as a SkepError, keeping the original as `cause`. */
 export function toSkepError(error: unknown): SkepError {
   if (error instanceof SkepError) return error;
+  // An undo failed as well: what went wrong first is what matters.
+  if (error instanceof SuppressedError) return toSkepError(error.suppressed);
   if (error instanceof Error && error.name === "AbortError") {
     return new SkepError("CANCELLED", "cancelled", { status: 499, cause: error });
   }
