@@ -56,6 +56,18 @@ describe("QEMU's command line", () => {
     assert.deepEqual(line(), line());
   });
 
+  it("gives each PCI device a slot of its own, with as many disks as there can be", () => {
+    const full = { dataDisks: Array.from({ length: 16 }, () => ({ sizeBytes: 1024 ** 3 })) };
+    for (const change of [{}, { arch: "aarch64", machineType: "virt-7.2", firmware: "uefi" }] as const) {
+      const onBus = after(line({ ...full, ...change }), "-device").filter((device) =>
+        /^[^,]*pci/.test(device),
+      );
+      const slots = onBus.map((device) => /,addr=([^,]*)/.exec(device)?.[1]);
+      assert.ok(!slots.includes(undefined), onBus[slots.indexOf(undefined)]);
+      assert.equal(new Set(slots).size, slots.length);
+    }
+  });
+
   it("keeps QEMU from starting programs, whatever the machine is", () => {
     for (const change of [{}, { arch: "aarch64", machineType: "virt-7.2", firmware: "uefi" }] as const) {
       assert.ok(

@@ -26,6 +26,7 @@ const slot = {
   root: "0x5",
   scsi: "0x16",
   seed: "0x17",
+  panic: "0x1e",
 };
 const firstDataSlot = 0x6;
 const portsSlot = 0x18;
@@ -135,7 +136,7 @@ function devices(file: MachineFile): string[] {
     ...["-device", "virtserialport,bus=serial.0,chardev=agent,id=agent,name=org.qemu.guest_agent.0"],
     ...["-object", "rng-random,id=rng,filename=/dev/urandom"],
     ...["-device", `virtio-rng-pci,rng=rng,addr=${slot.rng}`],
-    ...["-device", x86 ? "pvpanic" : "pvpanic-pci"],
+    ...["-device", x86 ? "pvpanic" : `pvpanic-pci,addr=${slot.panic}`],
     ...(x86 ? ["-device", `vmgenid,guid=${file.generation}`] : []),
   ];
 }
