@@ -98,6 +98,7 @@ export async function buildImage(paths: ImagePaths, options: BuildOptions, work:
     work.note(
       `image ${recipe.name} (${arch}): building it from ${source.origin}, once; it takes some minutes`,
     );
+    work.report({ phase: `${recipe.name}: asking for the archive's date` });
     const scratch = await makeStaging(paths, paths.builds);
     const staging = await makeStaging(paths);
     try {
