@@ -87,7 +87,7 @@ export const cliErrors = {
   COPY_TARGET: { message: "{path} {why}", hint: "{hint}", status: 400 },
   COPY_FAILED: {
     message: 'copying with machine "{name}" failed: {why}',
-    hint: "see: skep logs {name}",
+    hint: "is the path readable for that user? try --user root, or see: skep status {name}",
     status: 502,
   },
   TAR_UNSAFE: {
