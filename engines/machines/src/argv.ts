@@ -209,8 +209,10 @@ function network(file: MachineFile): string[] {
     .filter((port) => port.hostPort !== 0)
     .map((port) => `,hostfwd=${port.protocol}:${port.hostAddress}:${port.hostPort}-:${port.guestPort}`)
     .join("");
+  // A seeded guest has its name already, and would only refuse this one after some work.
+  const hostname = file.seeded ? "" : `,hostname=${file.name}`;
   return [
-    ...["-netdev", `user,id=net,hostname=${file.name}${forwards}`],
+    ...["-netdev", `user,id=net${hostname}${forwards}`],
     // No option ROM: network boot is not offered, and the ROM's size would enter saved states.
     ...["-device", `virtio-net-pci,netdev=net,id=network,mac=${file.mac},addr=${slot.network},romfile=`],
   ];
