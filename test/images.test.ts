@@ -227,7 +227,7 @@ describe("pull by URL", () => {
     await using silent = await serve(() => {});
     const ended = await interrupted(
       ["image", "pull", `${silent.url}/never.raw`, "--sha256", "3".repeat(64)],
-      () => silent.requests.length > 0,
+      (text) => silent.requests.length > 0 && /never: connecting/.test(text),
     );
     assert.equal(ended.status, 130);
     assert.match(ended.output, /never: connecting to 127\.0\.0\.1/);
