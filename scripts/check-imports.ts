@@ -10,7 +10,7 @@ const floors = ["protocols", "engines", "faces", "apps"] as const;
 type Floor = (typeof floors)[number];
 
 /** A room may use those before it. */
-const engineOrder = ["objects", "volumes", "images", "machines", "arks", "fleet"];
+const engineOrder = ["accounts", "objects", "volumes", "images", "machines", "arks", "fleet"];
 
 /** Stricter than its floor: the thin client. */
 const allowedOnly: Record<string, readonly string[]> = { "faces/cli": ["base", "api"] };

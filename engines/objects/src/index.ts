@@ -1,0 +1,2 @@
+export { errors as objectErrors } from "./errors.ts";
+export type * from "./types.ts";
