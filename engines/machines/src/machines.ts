@@ -44,7 +44,7 @@ import { waitReady } from "./ready.ts";
 import { discard, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
 import { SshConnections } from "./ssh.ts";
 import { sshConfig, writeSshConfig } from "./ssh-config.ts";
-import { commandLine, startMachine } from "./start.ts";
+import { commandLine, prepareFirmware, startMachine } from "./start.ts";
 import { machineStats, screenshot } from "./stats.ts";
 import { stopMachine } from "./stop.ts";
 import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "./types.ts";
@@ -300,6 +300,7 @@ export class Machines implements AsyncDisposable {
     const machine = this.#machine(name);
     const qemu = await this.#context.programs.get(machine.file.arch);
     const memory = process.platform === "linux" ? [memoryDirectory(machine.file.id)] : [];
+    await prepareFirmware(machine);
     return {
       command: await commandLine(machine, qemu, await this.#verdict(machine)),
       directories: [machine.runtime.qemu, ...memory],

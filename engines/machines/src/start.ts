@@ -140,10 +140,14 @@ async function prepare(machine: Machine): Promise<void> {
   const log = await open(paths.consoleLog, "a", 0o600);
   await log.close();
   await giveTo(file.uid, paths.consoleLog, 0o600);
-  if (file.firmware === "uefi" && !(await exists(paths.efiVars))) {
-    await copyFile((await findFirmware(file.arch)).vars, paths.efiVars);
-    await giveTo(file.uid, paths.efiVars, 0o600);
-  }
+  await prepareFirmware(machine);
+}
+
+/** A UEFI machine's variables, which its command line names: made once and kept. */
+export async function prepareFirmware({ file, paths }: Machine): Promise<void> {
+  if (file.firmware !== "uefi" || (await exists(paths.efiVars))) return;
+  await copyFile((await findFirmware(file.arch)).vars, paths.efiVars);
+  await giveTo(file.uid, paths.efiVars, 0o600);
 }
 
 /**

@@ -220,8 +220,8 @@ export async function copyStreamOut(
 function missingThere(source: { name: string; path: string }) {
   return fail("COPY_TARGET", {
     path: `${source.name}:${source.path}`,
-    why: "does not exist",
-    hint: `look: skep exec ${source.name} -- ls`,
+    why: "does not exist, or lies where that user may not look",
+    hint: `look: skep exec ${source.name} -- ls; or copy as root: --user root`,
   });
 }
 
