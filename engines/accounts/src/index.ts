@@ -1,1 +1,3 @@
+export { openAccounts } from "./accounts.ts";
+export { accountsErrors } from "./errors.ts";
 export type * from "./types.ts";

@@ -60,4 +60,6 @@ export interface Accounts extends Disposable {
   removeKey(accessKeyId: string): void;
   /** Cached; undefined where there is no such key. */
   credential(accessKeyId: string): Credential | undefined;
+  /** A good signature was made with the key; written at most once a minute, at the latest when closed. */
+  noteUse(accessKeyId: string): void;
 }
