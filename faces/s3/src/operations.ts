@@ -1,0 +1,265 @@
+import type { Handler, S3Request } from "./context.ts";
+
+/**
+ * Every operation of S3, as AWS's API names them: how a request selects it, what it needs, who answers.
+ * One without a handler is known and answers NotImplemented; a request whose sub-resources fit no row
+ * never becomes another operation.
+ */
+export interface Operation {
+  readonly name: string;
+  readonly level: "service" | "bucket" | "object";
+  readonly method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE" | "OPTIONS";
+  /** The sub-resources that the query must have, and no other one. */
+  readonly select?: readonly string[];
+  /** A sub-resource elsewhere that is a plain parameter here. */
+  readonly parameters?: readonly string[];
+  /** A header that must be there; without it the row that has none is meant. */
+  readonly header?: string;
+  /**
+   * The IAM action, asked for before the handler runs. Absent where the handler must ask, because the
+   * object or its absence decides (`authorizeObject`), or because all may do it.
+   */
+  readonly action?: string | ((request: S3Request) => string);
+  readonly handler?: Handler;
+}
+
+/** Reading and changing one version has an action of its own. */
+const versioned = (action: string) => (request: S3Request) =>
+  request.query.has("versionId") ? action.replace(/Object/, "ObjectVersion") : action;
+
+export const operations: readonly Operation[] = [
+  { name: "ListBuckets", level: "service", method: "GET", action: "s3:ListAllMyBuckets" },
+
+  // buckets
+  { name: "CreateBucket", level: "bucket", method: "PUT", action: "s3:CreateBucket" },
+  { name: "HeadBucket", level: "bucket", method: "HEAD", action: "s3:ListBucket" },
+  { name: "DeleteBucket", level: "bucket", method: "DELETE", action: "s3:DeleteBucket" },
+  { name: "PostObject", level: "bucket", method: "POST" },
+  { name: "Preflight", level: "bucket", method: "OPTIONS" },
+  { name: "ListObjects", level: "bucket", method: "GET", action: "s3:ListBucket" },
+  { name: "ListObjectsV2", level: "bucket", method: "GET", select: ["list-type"], action: "s3:ListBucket" },
+  {
+    name: "ListObjectVersions",
+    level: "bucket",
+    method: "GET",
+    select: ["versions"],
+    action: "s3:ListBucketVersions",
+  },
+  {
+    name: "ListMultipartUploads",
+    level: "bucket",
+    method: "GET",
+    select: ["uploads"],
+    action: "s3:ListBucketMultipartUploads",
+  },
+  { name: "DeleteObjects", level: "bucket", method: "POST", select: ["delete"] },
+  {
+    name: "GetBucketLocation",
+    level: "bucket",
+    method: "GET",
+    select: ["location"],
+    action: "s3:GetBucketLocation",
+  },
+
+  // what a bucket is set to
+  ...configuration("acl", "BucketAcl", { get: "s3:GetBucketAcl", put: "s3:PutBucketAcl" }),
+  ...configuration("policy", "BucketPolicy", {
+    get: "s3:GetBucketPolicy",
+    put: "s3:PutBucketPolicy",
+    delete: "s3:DeleteBucketPolicy",
+  }),
+  ...configuration("policyStatus", "BucketPolicyStatus", { get: "s3:GetBucketPolicyStatus" }),
+  ...configuration("ownershipControls", "BucketOwnershipControls", {
+    get: "s3:GetBucketOwnershipControls",
+    put: "s3:PutBucketOwnershipControls",
+    delete: "s3:PutBucketOwnershipControls",
+  }),
+  ...configuration("publicAccessBlock", "PublicAccessBlock", {
+    get: "s3:GetBucketPublicAccessBlock",
+    put: "s3:PutBucketPublicAccessBlock",
+    delete: "s3:PutBucketPublicAccessBlock",
+  }),
+  ...configuration("tagging", "BucketTagging", {
+    get: "s3:GetBucketTagging",
+    put: "s3:PutBucketTagging",
+    delete: "s3:PutBucketTagging",
+  }),
+  ...configuration("versioning", "BucketVersioning", {
+    get: "s3:GetBucketVersioning",
+    put: "s3:PutBucketVersioning",
+  }),
+  ...configuration("cors", "BucketCors", {
+    get: "s3:GetBucketCORS",
+    put: "s3:PutBucketCORS",
+    delete: "s3:PutBucketCORS",
+  }),
+  ...configuration("lifecycle", "BucketLifecycle", {
+    get: "s3:GetLifecycleConfiguration",
+    put: "s3:PutLifecycleConfiguration",
+    delete: "s3:PutLifecycleConfiguration",
+  }),
+  ...configuration("encryption", "BucketEncryption", {
+    get: "s3:GetEncryptionConfiguration",
+    put: "s3:PutEncryptionConfiguration",
+    delete: "s3:PutEncryptionConfiguration",
+  }),
+  ...configuration("object-lock", "ObjectLockConfiguration", {
+    get: "s3:GetBucketObjectLockConfiguration",
+    put: "s3:PutBucketObjectLockConfiguration",
+  }),
+  ...configuration("requestPayment", "BucketRequestPayment", {
+    get: "s3:GetBucketRequestPayment",
+    put: "s3:PutBucketRequestPayment",
+  }),
+  ...configuration("logging", "BucketLogging", { get: "s3:GetBucketLogging", put: "s3:PutBucketLogging" }),
+  ...configuration("accelerate", "BucketAccelerateConfiguration", {
+    get: "s3:GetAccelerateConfiguration",
+    put: "s3:PutAccelerateConfiguration",
+  }),
+  ...configuration("abac", "BucketAbac", { get: "s3:GetBucketAbac", put: "s3:PutBucketAbac" }),
+  ...configuration("notification", "BucketNotificationConfiguration", {
+    get: "s3:GetBucketNotification",
+    put: "s3:PutBucketNotification",
+  }),
+  ...configuration("replication", "BucketReplication", {
+    get: "s3:GetReplicationConfiguration",
+    put: "s3:PutReplicationConfiguration",
+    delete: "s3:PutReplicationConfiguration",
+  }),
+  ...configuration("website", "BucketWebsite", {
+    get: "s3:GetBucketWebsite",
+    put: "s3:PutBucketWebsite",
+    delete: "s3:DeleteBucketWebsite",
+  }),
+  ...configuration("analytics", "BucketAnalyticsConfiguration", {
+    get: "s3:GetAnalyticsConfiguration",
+    put: "s3:PutAnalyticsConfiguration",
+    delete: "s3:PutAnalyticsConfiguration",
+  }),
+  ...configuration("inventory", "BucketInventoryConfiguration", {
+    get: "s3:GetInventoryConfiguration",
+    put: "s3:PutInventoryConfiguration",
+    delete: "s3:PutInventoryConfiguration",
+  }),
+  ...configuration("metrics", "BucketMetricsConfiguration", {
+    get: "s3:GetMetricsConfiguration",
+    put: "s3:PutMetricsConfiguration",
+    delete: "s3:PutMetricsConfiguration",
+  }),
+  ...configuration("intelligent-tiering", "BucketIntelligentTieringConfiguration", {
+    get: "s3:GetIntelligentTieringConfiguration",
+    put: "s3:PutIntelligentTieringConfiguration",
+    delete: "s3:PutIntelligentTieringConfiguration",
+  }),
+  ...configuration("metadataTable", "BucketMetadataTableConfiguration", {
+    get: "s3:GetBucketMetadataTableConfiguration",
+    delete: "s3:DeleteBucketMetadataTableConfiguration",
+  }),
+  { name: "CreateSession", level: "bucket", method: "GET", select: ["session"], action: "s3:CreateSession" },
+
+  // objects
+  {
+    name: "PutObject",
+    level: "object",
+    method: "PUT",
+    action: "s3:PutObject",
+  },
+  {
+    name: "CopyObject",
+    level: "object",
+    method: "PUT",
+    header: "x-amz-copy-source",
+    action: "s3:PutObject",
+  },
+  { name: "GetObject", level: "object", method: "GET", parameters: ["partNumber"] },
+  { name: "HeadObject", level: "object", method: "HEAD", parameters: ["partNumber"] },
+  { name: "GetObjectAttributes", level: "object", method: "GET", select: ["attributes"] },
+  { name: "DeleteObject", level: "object", method: "DELETE", action: versioned("s3:DeleteObject") },
+  { name: "Preflight", level: "object", method: "OPTIONS" },
+  { name: "GetObjectAcl", level: "object", method: "GET", select: ["acl"] },
+  { name: "PutObjectAcl", level: "object", method: "PUT", select: ["acl"] },
+  { name: "GetObjectTagging", level: "object", method: "GET", select: ["tagging"] },
+  { name: "PutObjectTagging", level: "object", method: "PUT", select: ["tagging"] },
+  { name: "DeleteObjectTagging", level: "object", method: "DELETE", select: ["tagging"] },
+  { name: "GetObjectLegalHold", level: "object", method: "GET", select: ["legal-hold"] },
+  { name: "PutObjectLegalHold", level: "object", method: "PUT", select: ["legal-hold"] },
+  { name: "GetObjectRetention", level: "object", method: "GET", select: ["retention"] },
+  { name: "PutObjectRetention", level: "object", method: "PUT", select: ["retention"] },
+  { name: "GetObjectTorrent", level: "object", method: "GET", select: ["torrent"] },
+  { name: "RestoreObject", level: "object", method: "POST", select: ["restore"] },
+  { name: "SelectObjectContent", level: "object", method: "POST", select: ["select", "select-type"] },
+  { name: "RenameObject", level: "object", method: "PUT", select: ["renameObject"] },
+  { name: "UpdateObjectEncryption", level: "object", method: "PUT", select: ["encryption"] },
+
+  // multipart
+  {
+    name: "CreateMultipartUpload",
+    level: "object",
+    method: "POST",
+    select: ["uploads"],
+    action: "s3:PutObject",
+  },
+  {
+    name: "UploadPart",
+    level: "object",
+    method: "PUT",
+    select: ["partNumber", "uploadId"],
+    action: "s3:PutObject",
+  },
+  {
+    name: "UploadPartCopy",
+    level: "object",
+    method: "PUT",
+    select: ["partNumber", "uploadId"],
+    header: "x-amz-copy-source",
+    action: "s3:PutObject",
+  },
+  {
+    name: "CompleteMultipartUpload",
+    level: "object",
+    method: "POST",
+    select: ["uploadId"],
+    action: "s3:PutObject",
+  },
+  {
+    name: "AbortMultipartUpload",
+    level: "object",
+    method: "DELETE",
+    select: ["uploadId"],
+    action: "s3:AbortMultipartUpload",
+  },
+  {
+    name: "ListParts",
+    level: "object",
+    method: "GET",
+    select: ["uploadId"],
+    action: "s3:ListMultipartUploadParts",
+  },
+];
+
+/** The rows of one of a bucket's configurations: those of GET, PUT and DELETE that S3 has. */
+function configuration(
+  name: string,
+  noun: string,
+  actions: { get?: string; put?: string; delete?: string },
+  handlers: { get?: Handler; put?: Handler; delete?: Handler } = {},
+): Operation[] {
+  const row = (verb: string, method: Operation["method"], action?: string, handler?: Handler): Operation[] =>
+    action === undefined
+      ? []
+      : [
+          {
+            name: `${verb}${noun}`,
+            level: "bucket",
+            method,
+            select: [name],
+            action,
+            ...(handler === undefined ? {} : { handler }),
+          },
+        ];
+  return [
+    ...row("Get", "GET", actions.get, handlers.get),
+    ...row("Put", "PUT", actions.put, handlers.put),
+    ...row("Delete", "DELETE", actions.delete, handlers.delete),
+  ];
+}
