@@ -1,5 +1,5 @@
 import { SkepError } from "@skep/base";
-import type { ObjectVersion } from "@skep/objects";
+import type { ObjectVersion, OpenVersion } from "@skep/objects";
 import type { S3Request } from "../context.ts";
 import { fail } from "../errors.ts";
 
@@ -24,39 +24,55 @@ export function versionIdOf(request: S3Request): string | undefined {
  */
 export async function headForAction(request: S3Request, action: string): Promise<ObjectVersion> {
   const versionId = versionIdOf(request);
-  return existing(request, action, versionId, () =>
-    request.store.head(request.bucketName, request.key, versionId),
-  );
+  const object = await request.store
+    .head(request.bucketName, request.key, versionId)
+    .catch((error: unknown) => refuseAbsent(request, action, versionId, error));
+  grant(request, action, versionId, object);
+  return object;
 }
 
-/** What both reading an object and reading its attributes do before they have it. */
-export async function existing<T extends ObjectVersion | { readonly version: ObjectVersion }>(
+/** As `headForAction`, open for reading. */
+export async function openForAction(request: S3Request, action: string): Promise<OpenVersion> {
+  const versionId = versionIdOf(request);
+  const open = await request.store
+    .open(request.bucketName, request.key, versionId)
+    .catch((error: unknown) => refuseAbsent(request, action, versionId, error));
+  try {
+    grant(request, action, versionId, open.version);
+    return open;
+  } catch (error) {
+    await open[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+const ofVersion = (action: string, versionId: string | undefined) =>
+  versionId === undefined ? action : action.replace("Object", "ObjectVersion");
+
+function refuseAbsent(
   request: S3Request,
   action: string,
   versionId: string | undefined,
-  find: () => Promise<T>,
-): Promise<T> {
-  const { bucket, key } = request;
-  const needed = versionId === undefined ? action : action.replace("Object", "ObjectVersion");
-  let found: T;
-  try {
-    found = await find();
-  } catch (error) {
-    if (
-      error instanceof SkepError &&
-      (error.code === "OBJECT_NOT_FOUND" || error.code === "VERSION_NOT_FOUND")
-    ) {
-      authorizeAbsence(request, needed);
-    }
-    throw error;
+  error: unknown,
+): never {
+  if (error instanceof SkepError && error.status === 404) {
+    authorizeAbsence(request, ofVersion(action, versionId));
   }
-  const object = "version" in found ? found.version : found;
+  throw error;
+}
+
+function grant(
+  request: S3Request,
+  action: string,
+  versionId: string | undefined,
+  object: ObjectVersion,
+): void {
+  const needed = ofVersion(action, versionId);
   if (object.deleteMarker) {
     authorizeAbsence(request, needed);
     throw deleteMarkerError(object, versionId !== undefined);
   }
-  request.authorize(needed, { bucket, key, object });
-  return found;
+  request.authorize(needed, { bucket: request.bucket, key: request.key, object });
 }
 
 /** Whether the caller may learn that there is nothing. */
