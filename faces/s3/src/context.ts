@@ -84,6 +84,8 @@ export interface Resource {
   readonly bucket?: Bucket;
   readonly key?: string;
   readonly object?: ObjectVersion;
+  /** The tags that the request's body would give it; those of a header need not be told. */
+  readonly requestTags?: Readonly<Record<string, string>>;
 }
 
 export interface S3Response {

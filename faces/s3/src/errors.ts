@@ -123,6 +123,10 @@ export const errors = {
   },
   SlowDown: { message: "Reduce your request rate.", status: 503 },
   TooManyBuckets: { message: "You have more buckets than are allowed.", status: 400 },
+  UnresolvableGrantByEmailAddress: {
+    message: "The email address does not match any account on record.",
+    status: 400,
+  },
   UnexpectedContent: { message: "This request does not take content.", status: 400 },
   UnsupportedArgument: { message: "The request has an argument that is not supported: {what}.", status: 400 },
   XAmzContentChecksumMismatch: {

@@ -3,7 +3,6 @@
  * Source: IAM user guide, "IAM JSON policy elements reference" and "Policy evaluation logic".
  */
 import type { Account } from "@skep/accounts";
-import type { Bucket } from "@skep/objects";
 import { fail } from "../errors.ts";
 import { isKnownAction } from "./actions.ts";
 import { type Condition, type ConditionKeys, parseCondition } from "./conditions.ts";
@@ -45,7 +44,7 @@ export interface Question {
 
 export type Verdict = "allow" | "deny" | "silent";
 
-/** `deny` wins over any `allow`; `isPublic` tells that a public statement allowed. */
+/** `deny` wins over any `allow`. */
 export function evaluate(policy: Policy, question: Question): Verdict {
   const action = question.action.toLowerCase();
   const resolve: Resolve = (variable) => {
@@ -69,20 +68,6 @@ function applies(statement: Statement, question: Question, action: string, resol
   if (named === statement.notResources) return false;
   if (namesCaller(statement.principals, question.caller) === statement.notPrincipals) return false;
   return statement.conditions.every((condition) => condition.holds(question.keys, resolve));
-}
-
-const parsed = new WeakMap<Bucket, Policy | null>();
-
-/** The bucket's policy; read once for each state of the bucket. */
-export function policyOf(bucket: Bucket): Policy | undefined {
-  const text = bucket.settings.policy;
-  if (typeof text !== "string") return undefined;
-  let policy = parsed.get(bucket);
-  if (policy === undefined) {
-    policy = parsePolicy(text, bucket.name);
-    parsed.set(bucket, policy);
-  }
-  return policy ?? undefined;
 }
 
 /** MalformedPolicy, with what is wrong. */
