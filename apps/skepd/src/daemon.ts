@@ -10,10 +10,18 @@ import {
   openStore,
   type Recover,
 } from "@skep/control";
+import { clearSocket, lockHome, prepareRuntime } from "@skep/daemon";
 import type { Logger } from "pino";
 import { readConfig, writeConfig } from "./config.ts";
-import { type DaemonInfo, lockHome } from "./lock.ts";
-import { clearSocket, prepareRuntime } from "./runtime.ts";
+
+/** What `skepd.json` in the runtime directory says. */
+export interface DaemonInfo {
+  pid: number;
+  version: string;
+  socket: string;
+  startedAt: string;
+  listen: string | null;
+}
 
 /** The rooms below, opened for one home. */
 export interface Engines extends AsyncDisposable {
@@ -53,7 +61,7 @@ export interface Daemon {
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { home, log, version } = options;
   await using opened = new AsyncDisposableStack();
-  opened.use(await lockHome(home));
+  opened.use(await lockHome(home, { program: "skepd", infoFile: daemonFile(home) }));
   const runtime = runtimeDirectory(home);
   await prepareRuntime(runtime, home);
   const socket = controlSocket(home);

@@ -41,12 +41,6 @@ export const controlErrors = {
     status: 500,
   },
   SHUTTING_DOWN: { message: "skepd is about to end", hint: "try again in a moment", status: 503 },
-  LISTEN_INVALID: {
-    message: '"{address}" is not an address to listen on: {why}',
-    hint: "write HOST:PORT, for instance 127.0.0.1:8440 or [::]:8440",
-    status: 400,
-  },
-  LISTEN_FAILED: { message: "cannot listen on {address}: {why}", status: 409 },
   FRAME_INVALID: { message: "the socket's frame is not valid: {why}", status: 400 },
 } as const satisfies ErrorTable;
 

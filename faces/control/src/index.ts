@@ -3,6 +3,5 @@ export type { ImageEngine, MachineEngine } from "./engines.ts";
 export { controlErrors } from "./errors.ts";
 export { Events, type NewEvent } from "./events.ts";
 export { type JobRequest, Jobs, type Recover } from "./jobs.ts";
-export { parseListen } from "./listener.ts";
 export { openStore } from "./store.ts";
 export { Tokens } from "./tokens.ts";

@@ -1,15 +1,14 @@
 import assert from "node:assert/strict";
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { connect } from "node:tls";
 import { ApiClient, formatToken, parseToken } from "@skep/api";
-import { parseListen } from "./listener.ts";
+import { hostNames, serverIdentity } from "@skep/certificates";
 import { openStore } from "./store.ts";
 import { type TestControl, testControl } from "./test-control.ts";
-import { fingerprintOf, hostNames, serverIdentity } from "./tls.ts";
 import { Tokens } from "./tokens.ts";
 
 async function listening(): Promise<TestControl & { url: string; token: string }> {
@@ -34,7 +33,7 @@ test("a token opens the API over verified TLS: calls, jobs, streams and sockets"
 test("a server with another CA never sees the token", async () => {
   await using t = await listening();
   const directory = join(t.home, "impostor");
-  const impostor = await serverIdentity(directory, hostNames());
+  const impostor = await serverIdentity({ directory, name: "server", names: hostNames() });
   let requests = 0;
   const server = createServer({ cert: impostor.certificate, key: impostor.key }, () => {
     requests += 1;
@@ -123,20 +122,6 @@ test("TLS below 1.2 is refused", async () => {
   );
 });
 
-test("the certificate is made anew for new names or after damage; the CA stays", async () => {
-  await using t = await testControl();
-  const directory = join(t.home, "tls");
-  const first = await serverIdentity(directory, { dns: ["localhost"], ip: ["127.0.0.1"] });
-  const same = await serverIdentity(directory, { dns: ["localhost"], ip: [] });
-  assert.equal(same.certificate, first.certificate);
-  const renamed = await serverIdentity(directory, { dns: ["localhost", "hive.example"], ip: ["::1"] });
-  assert.notEqual(renamed.certificate, first.certificate);
-  await writeFile(join(directory, "server.pem"), "damaged");
-  const repaired = await serverIdentity(directory, { dns: ["localhost"], ip: [] });
-  assert.equal(repaired.fingerprint, first.fingerprint);
-  assert.equal(fingerprintOf(await readFile(join(directory, "ca.pem"), "utf8")), first.fingerprint);
-});
-
 test("listening moves, ends, and refuses what is no address or taken", async () => {
   await using t = await listening();
   await using remote = new ApiClient({ url: t.url, token: t.token });
@@ -147,10 +132,6 @@ test("listening moves, ends, and refuses what is no address or taken", async () 
   await t.client.call("setListen", { body: { address: null } });
   await using fresh = new ApiClient({ url: t.url, token: t.token });
   await assert.rejects(fresh.call("version"), { code: "CONNECTION_FAILED" });
-  for (const bad of ["", "8440", "host:port", "1.2.3.4:99999", ":8440", "a/b:1", "[::1]"]) {
-    assert.throws(() => parseListen(bad), { code: "LISTEN_INVALID" }, bad);
-  }
-  assert.deepEqual(parseListen("[::1]:8440"), { host: "::1", port: 8440 });
 });
 
 test("connections that cannot be are refused with what to do", async () => {

@@ -1,1 +1,11 @@
-export {};
+export {
+  authorityCertificate,
+  authorityPath,
+  fingerprintOf,
+  hostNames,
+  type IdentityRequest,
+  type Names,
+  type ServerIdentity,
+  serverIdentity,
+} from "./identity.ts";
+export { keepRenewed } from "./renewal.ts";

@@ -10,7 +10,7 @@ test("a log that cannot be moved aside goes on, and no other file is closed for 
   try {
     const path = join(home, "skepd.log");
     await mkdir(join(`${path}.1`, "in the way"), { recursive: true });
-    const log = new LogFile(home, 100);
+    const log = new LogFile(path, 100);
     const other = await open(join(home, "other"), "w");
     for (let line = 0; line < 30; line += 1) log.write(`line ${line} ........\n`);
     await other.write("still open");
@@ -24,9 +24,9 @@ test("a log that cannot be moved aside goes on, and no other file is closed for 
 test("the log moves aside at its limit, and one old file is kept", async () => {
   const home = await mkdtemp(join(tmpdir(), "sk-"));
   try {
-    const log = new LogFile(home, 100);
-    for (let line = 0; line < 30; line += 1) log.write(`line ${line} ........\n`);
     const path = join(home, "skepd.log");
+    const log = new LogFile(path, 100);
+    for (let line = 0; line < 30; line += 1) log.write(`line ${line} ........\n`);
     assert.match(await readFile(path, "utf8"), /line 29/);
     assert.ok((await stat(path)).size <= 100 && (await stat(`${path}.1`)).size <= 100);
     assert.equal((await stat(path)).mode & 0o777, 0o600);

@@ -1,12 +1,11 @@
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
-import { join } from "node:path";
 import { type Logger, pino } from "pino";
 
 const limitBytes = 10 * 1024 * 1024;
 
 /**
- * Lines of JSON to `skepd.log`, written at once so that the last words of a crash are there. At
- * 10 MiB it becomes `skepd.log.1`, and the one before is dropped.
+ * A file of lines, written at once so that the last words of a crash are there. At its limit, 10 MiB,
+ * it moves aside as `NAME.1`, and the one before is dropped.
  */
 export class LogFile {
   readonly #path: string;
@@ -14,8 +13,8 @@ export class LogFile {
   #file: number;
   #size: number;
 
-  constructor(home: string, limit = limitBytes) {
-    this.#path = join(home, "skepd.log");
+  constructor(path: string, limit = limitBytes) {
+    this.#path = path;
     this.#limit = limit;
     this.#file = openSync(this.#path, "a", 0o600);
     this.#size = fstatSync(this.#file).size;
@@ -34,6 +33,11 @@ export class LogFile {
     }
   }
 
+  /** Nothing may be written afterwards. */
+  close(): void {
+    closeSync(this.#file);
+  }
+
   #rotate(): void {
     this.#size = 0; // where it fails, this file goes on as if it had been moved aside
     renameSync(this.#path, `${this.#path}.1`);
@@ -43,8 +47,9 @@ export class LogFile {
   }
 }
 
-export function createLog(home: string, foreground: boolean): Logger {
-  const file = new LogFile(home);
+/** Lines of JSON to a file, and in the foreground to standard error as well. */
+export function createLog(path: string, foreground: boolean): Logger {
+  const file = new LogFile(path);
   const stream = {
     write(line: string) {
       file.write(line);

@@ -51,7 +51,7 @@ async function check(path: string, uid: number): Promise<void> {
   if (why !== undefined) throw fail("RUNTIME_UNSAFE", { path, why });
 }
 
-/** Removes the socket of a dead skepd; call under the home's lock only. */
+/** Removes the socket of a dead daemon; call under the home's lock only. */
 export async function clearSocket(path: string): Promise<void> {
   if (Buffer.byteLength(path) >= socketPathLimit) {
     throw fail("SOCKET_PATH_LONG", { path, limit: socketPathLimit - 1 });
