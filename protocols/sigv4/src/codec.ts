@@ -66,6 +66,9 @@ export class ChunkCodec {
       at = stop + 1;
       if (end < 0) return;
       const line = this.#line.endsWith("\r") ? this.#line.slice(0, -1) : this.#line;
+      if (this.#state === "data-end" && this.#line !== "\r") {
+        throw fail("CHUNK_MALFORMED", { why: "a chunk's data does not end with a line end" });
+      }
       this.#line = "";
       yield* this.#take(line);
     }
