@@ -78,6 +78,22 @@ test("a change is seen by another process's connection at its next look-up", asy
   assert.equal(reader.credential(key.accessKeyId), undefined);
 });
 
+test("the house's own key of an account is in no list, the same everywhere, and goes with the account", async () => {
+  await using t = await temporary();
+  using one = openAccounts(t);
+  using other = openAccounts(t);
+  const ann = one.createAccount({ name: "ann" });
+  const key = one.houseKey("ann");
+  assert.deepEqual(key.account, ann);
+  assert.deepEqual(other.credential(key.accessKeyId), key);
+  assert.notEqual(one.houseKey("root").secret, key.secret);
+  assert.deepEqual(one.keys(), []);
+  assert.throws(() => one.createKey({ accessKeyId: key.accessKeyId }), { code: "KEY_INVALID" });
+  one.removeAccount("ann");
+  assert.equal(other.credential(key.accessKeyId), undefined);
+  assert.equal(one.credential("SKEPHOUSEroot"), undefined);
+});
+
 test("what is in use stays, what is not there is named", async () => {
   await using t = await temporary();
   using accounts = openAccounts(t);

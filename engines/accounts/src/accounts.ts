@@ -38,6 +38,7 @@ interface KeyRow {
 const lastUsedStepMs = 60_000;
 const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const secretAlphabet = `${letters}${letters.toLowerCase()}0123456789`;
+const housePrefix = "SKEPHOUSE";
 const idAlphabet = `${letters}234567`;
 
 /** Opens `$SKEP_HOME/accounts.db` and `accounts.key`, or the files given; both are made where there are none. */
@@ -127,6 +128,9 @@ class StoredAccounts implements Accounts {
   createKey(given: Parameters<Accounts["createKey"]>[0]): { key: AccessKey; secret: string } {
     const accessKeyId =
       given.accessKeyId === undefined ? `SKEP${random(idAlphabet, 16)}` : checkAccessKeyId(given.accessKeyId);
+    if (accessKeyId.startsWith(housePrefix)) {
+      throw fail("KEY_INVALID", { what: "id", why: `${housePrefix}… is for the house's own keys` });
+    }
     const secret = given.secret === undefined ? random(secretAlphabet, 40) : checkSecret(given.secret);
     const name = checkKeyName(given.name ?? "");
     const scopes = checkScopes(given.scopes ?? []);
@@ -171,14 +175,30 @@ class StoredAccounts implements Accounts {
     }
     const known = this.#credentials.get(accessKeyId);
     if (known !== undefined) return known;
+    const credential = this.#storedCredential(accessKeyId) ?? this.#houseCredential(accessKeyId);
+    if (credential !== undefined) this.#credentials.set(accessKeyId, credential);
+    return credential;
+  }
+
+  houseKey(reference: string): Credential {
+    const account = this.account(reference);
+    const accessKeyId = `${housePrefix}${account.number}`;
+    return { accessKeyId, secret: this.#seal.derive(`${accessKeyId} ${account.id}`), account, scopes: [] };
+  }
+
+  #houseCredential(accessKeyId: string): Credential | undefined {
+    if (!accessKeyId.startsWith(housePrefix)) return undefined;
+    const number = accessKeyId.slice(housePrefix.length);
+    return this.#row(number)?.number === number ? this.houseKey(number) : undefined;
+  }
+
+  #storedCredential(accessKeyId: string): Credential | undefined {
     const row = this.#keyRow(accessKeyId);
     if (row === undefined) return undefined;
     const secret = this.#seal.open(row.secret, accessKeyId);
     if (secret === undefined) throw fail("SEAL_WRONG", { path: this.#keyFile, database: this.#path });
     const { scopes } = keyOf(row);
-    const credential = { accessKeyId, secret, account: this.account(row.account), scopes };
-    this.#credentials.set(accessKeyId, credential);
-    return credential;
+    return { accessKeyId, secret, account: this.account(row.account), scopes };
   }
 
   noteUse(accessKeyId: string): void {

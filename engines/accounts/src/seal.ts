@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHmac, randomBytes } from "node:crypto";
 import { closeSync, fsyncSync, linkSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { isErrno } from "@skep/base";
@@ -23,6 +23,11 @@ export class Seal {
     const nonce = randomBytes(nonceBytes);
     const cipher = createCipheriv("aes-256-gcm", this.#key, nonce).setAAD(Buffer.from(name));
     return Buffer.concat([nonce, cipher.update(secret, "utf8"), cipher.final(), cipher.getAuthTag()]);
+  }
+
+  /** A secret that whoever has the key can make again. */
+  derive(name: string): string {
+    return createHmac("sha256", this.#key).update(`derived ${name}`).digest("hex");
   }
 
   /** Undefined where it was sealed with another key or for another name, or is damaged. */

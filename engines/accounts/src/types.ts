@@ -60,6 +60,11 @@ export interface Accounts extends Disposable {
   removeKey(accessKeyId: string): void;
   /** Cached; undefined where there is no such key. */
   credential(accessKeyId: string): Credential | undefined;
+  /**
+   * The house's own key for an account: in no list, derived from the sealing file wherever it is needed.
+   * The control API presigns with it, so that whoever may drive skepd acts as the buckets' owners.
+   */
+  houseKey(account: string): Credential;
   /** A good signature was made with the key; written at most once a minute, at the latest when closed. */
   noteUse(accessKeyId: string): void;
 }

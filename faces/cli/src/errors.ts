@@ -47,16 +47,6 @@ export const cliErrors = {
   },
   MACHINE_UNNAMED: { message: "{why}", hint: "{hint}", status: 400 },
   MACHINE_FAILED: { message: "{count} of {total} machines failed", status: 500 },
-  DAEMON_DIED: {
-    message: "skepd did not start ({status}){log}",
-    hint: "read its log: {logPath}",
-    status: 503,
-  },
-  DAEMON_SILENT: {
-    message: "skepd (pid {pid}) does not answer on {socket}",
-    hint: "restart it: skep daemon restart",
-    status: 503,
-  },
   DAEMON_ABSENT: { message: "no skepd runs for {home}", hint: "start it: skep daemon start", status: 503 },
   DAEMON_PROGRAM_MISSING: {
     message: "the program skepd is not beside this skep ({path})",

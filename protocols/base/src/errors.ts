@@ -120,6 +120,16 @@ export const baseErrors = {
     hint: "free some space: skep image prune, skep rm NAME; see: skep doctor",
     status: 507,
   },
+  DAEMON_DIED: {
+    message: "{program} did not start ({status}){log}",
+    hint: "read its log: {logPath}",
+    status: 503,
+  },
+  DAEMON_SILENT: {
+    message: "{program} (pid {pid}) does not answer on {socket}",
+    hint: "read its log: {logPath}; then restart it: skep daemon restart",
+    status: 503,
+  },
   CANCELLED: { message: "cancelled", status: 499 },
   INTERNAL: { message: "{message}", status: 500 },
 } as const satisfies ErrorTable;

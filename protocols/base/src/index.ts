@@ -9,6 +9,7 @@ export {
   toSkepError,
 } from "./errors.ts";
 export * from "./files.ts";
+export * from "./launch.ts";
 export * from "./mutex.ts";
 export * from "./names.ts";
 export * from "./paths.ts";

@@ -55,3 +55,18 @@ export function controlSocket(home: string, environment: Environment = process.e
 export function daemonFile(home: string, environment: Environment = process.env): string {
   return join(runtimeDirectory(home, environment), "skepd.json");
 }
+
+/** The socket on which skepd steers storaged. */
+export function storageSocket(home: string, environment: Environment = process.env): string {
+  return join(runtimeDirectory(home, environment), "storaged.sock");
+}
+
+/** storaged's S3 endpoint for this host: HTTP, open to the home's user alone. */
+export function objectsSocket(home: string, environment: Environment = process.env): string {
+  return join(runtimeDirectory(home, environment), "s3.sock");
+}
+
+/** Which storaged runs for this home. */
+export function storageFile(home: string, environment: Environment = process.env): string {
+  return join(runtimeDirectory(home, environment), "storaged.json");
+}

@@ -2,10 +2,10 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ApiClient } from "@skep/api";
-import { controlSocket, processStartTime } from "@skep/base";
+import { answers, baseErrors, controlSocket, errorsOf, processStartTime } from "@skep/base";
 import type { Command } from "commander";
 import { action, type Context } from "../context.ts";
-import { answers, daemonCommand, daemonLog, ensureDaemon } from "../daemon.ts";
+import { daemonCommand, daemonLog, ensureDaemon } from "../daemon.ts";
 import { fail, usage } from "../errors.ts";
 import { ageText } from "../machine-text.ts";
 import { shellWord } from "./inspect.ts";
@@ -34,7 +34,13 @@ async function stopDaemon(
     if (gone) return { pid, running: machines.filter((machine) => machine.state === "running").length };
     await sleep(50);
   }
-  throw fail("DAEMON_SILENT", { pid, socket: controlSocket(context.home) });
+  const silent = {
+    program: "skepd",
+    pid,
+    socket: controlSocket(context.home),
+    logPath: daemonLog(context.home),
+  };
+  throw errorsOf(baseErrors)("DAEMON_SILENT", silent);
 }
 
 async function startDaemon(context: Context, listen: string | undefined): Promise<void> {
