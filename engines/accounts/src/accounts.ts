@@ -94,7 +94,7 @@ class StoredAccounts implements Accounts {
   }
 
   accounts(): Account[] {
-    const rows = this.#database.prepare("SELECT * FROM accounts ORDER BY root DESC, created_at, name").all();
+    const rows = this.#database.prepare("SELECT * FROM accounts ORDER BY rowid").all();
     return (rows as unknown as AccountRow[]).map(accountOf);
   }
 
@@ -154,7 +154,7 @@ class StoredAccounts implements Accounts {
   }
 
   keys(): AccessKey[] {
-    const rows = this.#database.prepare("SELECT * FROM keys ORDER BY created_at, access_key_id").all();
+    const rows = this.#database.prepare("SELECT * FROM keys ORDER BY rowid").all();
     return (rows as unknown as KeyRow[]).map(keyOf);
   }
 
