@@ -1,15 +1,18 @@
 import { type ErrorTable, isErrno, SkepError } from "@skep/base";
+import { signatureErrors } from "@skep/sigv4";
 
 /** S3's error codes. Source: the S3 API reference, "Error responses". */
 export const errors = {
   AccessControlListNotSupported: { message: "The bucket does not allow ACLs.", status: 400 },
   AccessDenied: { message: "Access Denied", status: 403 },
+  AccessForbidden: { message: "{why}", status: 403 },
   AuthorizationHeaderMalformed: { message: "The authorization header is malformed{why}.", status: 400 },
   AuthorizationQueryParametersError: {
     message: "The signature's query parameters are not valid{why}.",
     status: 400,
   },
   BadDigest: { message: "The {what} you specified did not match the calculated one.", status: 400 },
+  BadRequest: { message: "{why}", status: 400 },
   BucketAlreadyExists: { message: "The bucket's name is taken by another account.", status: 409 },
   BucketAlreadyOwnedByYou: { message: "You own this bucket already.", status: 409 },
   BucketNotEmpty: { message: "The bucket you tried to delete is not empty.", status: 409 },
@@ -58,10 +61,12 @@ export const errors = {
   InvalidTag: { message: "{why}", status: 400 },
   InvalidTargetBucketForLogging: { message: "The target bucket for logging is not valid.", status: 400 },
   InvalidURI: { message: "The URI is not valid.", status: 400 },
+  InvalidToken: { message: "The token is malformed or otherwise invalid.", status: 400 },
   KeyTooLongError: { message: "Your key is too long.", status: 400 },
   MalformedACLError: { message: "The ACL is not well-formed or does not fit its schema.", status: 400 },
   MalformedPOSTRequest: { message: "The body is not well-formed multipart/form-data.", status: 400 },
   MalformedPolicy: { message: "{why}", status: 400 },
+  MalformedTrailerError: { message: "The trailing headers are malformed: {why}.", status: 400 },
   MalformedXML: { message: "The XML is not well-formed or does not fit its schema.", status: 400 },
   MaxMessageLengthExceeded: { message: "Your request was too big.", status: 400 },
   MaxPostPreDataLengthExceededError: {
@@ -75,6 +80,7 @@ export const errors = {
   MissingSecurityHeader: { message: "Your request lacks a required header: {header}.", status: 400 },
   NoSuchBucket: { message: "The bucket does not exist.", status: 404 },
   NoSuchBucketPolicy: { message: "The bucket has no policy.", status: 404 },
+  NoSuchConfiguration: { message: "The bucket has no configuration of that id.", status: 404 },
   NoSuchCORSConfiguration: { message: "The bucket has no CORS configuration.", status: 404 },
   NoSuchKey: { message: "The key does not exist.", status: 404 },
   NoSuchLifecycleConfiguration: { message: "The bucket has no lifecycle configuration.", status: 404 },
@@ -89,6 +95,7 @@ export const errors = {
     status: 404,
   },
   NoSuchVersion: { message: "The version does not exist.", status: 404 },
+  NoSuchWebsiteConfiguration: { message: "The bucket has no website configuration.", status: 404 },
   NotImplemented: { message: "{what} is not implemented.", status: 501 },
   NotModified: { message: "Not Modified", status: 304 },
   ObjectLockConfigurationNotFoundError: {
@@ -150,9 +157,9 @@ export class S3Error extends SkepError {
     code: S3Code,
     message: string,
     fields: Record<string, string>,
-    options: { headers?: Record<string, string>; cause?: unknown },
+    options: { headers?: Record<string, string>; cause?: unknown; status?: number },
   ) {
-    super(code, message, { status: errors[code].status, cause: options.cause });
+    super(code, message, { status: options.status ?? errors[code].status, cause: options.cause });
     this.fields = fields;
     this.headers = options.headers ?? {};
   }
@@ -175,7 +182,7 @@ export function fail(
   return new S3Error(code, message, fields, options);
 }
 
-/** Errors of the engine and of signatures, by S3's codes. */
+/** Errors of the engine, by S3's codes. */
 const codes: Record<string, S3Code> = {
   BUCKET_NOT_FOUND: "NoSuchBucket",
   BUCKET_EXISTS: "BucketAlreadyExists",
@@ -198,10 +205,11 @@ const codes: Record<string, S3Code> = {
 export function toS3Error(error: unknown): S3Error {
   if (error instanceof S3Error) return error;
   if (error instanceof SkepError) {
-    const code = Object.hasOwn(codes, error.code) ? codes[error.code]! : undefined;
-    if (code !== undefined) return fail(code, {}, { cause: error });
-    if (Object.hasOwn(errors, error.code))
-      return new S3Error(error.code as S3Code, error.message, {}, { cause: error });
+    if (Object.hasOwn(codes, error.code)) return fail(codes[error.code]!, {}, { cause: error });
+    if (Object.hasOwn(signatureErrors, error.code)) {
+      const { s3 } = signatureErrors[error.code as keyof typeof signatureErrors];
+      return new S3Error(s3, error.message, {}, { cause: error, status: error.status });
+    }
   }
   if (isErrno(error, "ENOSPC")) return fail("ServiceUnavailable", {}, { cause: error });
   return fail("InternalError", {}, { cause: error });
