@@ -1,0 +1,64 @@
+/**
+ * Configurations of S3 that do not exist here. Reading one says, in S3's words, that nothing is set, and
+ * removing one removes nothing; setting one is refused as not implemented (by having no handler).
+ */
+import type { Handler, S3Request, S3Response } from "../context.ts";
+import { fail, type S3Code } from "../errors.ts";
+import { document, tag } from "../xml.ts";
+
+const absent =
+  (code: S3Code): Handler =>
+  ({ bucket }) => {
+    throw fail(code, { BucketName: bucket.name });
+  };
+
+const empty =
+  (root: string): Handler =>
+  () => ({ body: document(root) });
+
+/** With an id, that one configuration; without, the list of all. */
+const listed =
+  (root: string): Handler =>
+  ({ query }) => {
+    if (query.has("id")) throw fail("NoSuchConfiguration");
+    return { body: document(root, tag("IsTruncated", false)) };
+  };
+
+const nothing: Handler = () => ({ status: 204 });
+
+export const unconfigured = {
+  encryption: { get: absent("ServerSideEncryptionConfigurationNotFoundError"), delete: nothing },
+  replication: { get: absent("ReplicationConfigurationNotFoundError"), delete: nothing },
+  website: { get: absent("NoSuchWebsiteConfiguration"), delete: nothing },
+  logging: { get: empty("BucketLoggingStatus") },
+  notification: { get: empty("NotificationConfiguration") },
+  accelerate: { get: empty("AccelerateConfiguration") },
+  analytics: { get: listed("ListBucketAnalyticsConfigurationsResult") },
+  inventory: { get: listed("ListInventoryConfigurationsResult") },
+  metrics: { get: listed("ListMetricsConfigurationsResult") },
+  tiering: { get: listed("ListBucketIntelligentTieringConfigurationsOutput") },
+  /** S3 gives a lock only to buckets made with one, and none are here. */
+  objectLock: {
+    get: absent("ObjectLockConfigurationNotFoundError"),
+    put: absent("InvalidBucketState"),
+  },
+} as const;
+
+/** Retention and legal hold of objects, in buckets without object lock. */
+export function withoutObjectLock(): S3Response {
+  throw fail("InvalidRequest", { why: "Bucket is missing Object Lock Configuration" });
+}
+
+/** Requester pays is kept and told; nobody is charged here. */
+export function getRequestPayment({ bucket }: S3Request): S3Response {
+  const payer = bucket.settings.requestPayment ?? "BucketOwner";
+  return { body: document("RequestPaymentConfiguration", tag("Payer", String(payer))) };
+}
+
+export async function putRequestPayment(request: S3Request): Promise<S3Response> {
+  const xml = await request.xmlBody("RequestPaymentConfiguration", 64 * 1024);
+  const payer = xml.textOf("Payer")?.trim();
+  if (payer !== "BucketOwner" && payer !== "Requester") throw fail("MalformedXML");
+  await request.store.updateBucket(request.bucket.name, { settings: { requestPayment: payer } });
+  return {};
+}
