@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Account, Accounts, Scope } from "@skep/accounts";
-import type { Attributes, Bucket, BucketStore, Bytes, ObjectVersion } from "@skep/objects";
+import type { Attributes, Bucket, BucketStore, Bytes, ChecksumAlgorithm, ObjectVersion } from "@skep/objects";
 import type { XmlElement } from "./xml.ts";
 
 /** Time is injected: lifecycle, dates in signatures and policies go by it. */
@@ -42,12 +42,21 @@ export type Query = ReadonlyMap<string, string>;
 
 /** A body as it is read: unframed, and compared with every digest that its sender gave. */
 export interface IncomingBody {
-  /** Without aws-chunked framing. */
-  readonly sizeBytes: number;
-  /** Throws S3's error where the bytes are not those that were signed or announced. */
+  /** Without aws-chunked framing; undefined where the client does not know it (`Transfer-Encoding: chunked`). */
+  readonly sizeBytes: number | undefined;
+  /** Throws S3's error where the bytes are not those that were signed or announced. Once, and not after `whole`. */
   readonly bytes: Bytes;
+  /** All bytes at once, for bodies that are small. */
+  whole(): Promise<Uint8Array>;
   /** To be called when `bytes` is at its end: compares MD5 (hex) and additional checksum; the latter, where there is one. */
   verify(md5: string): Attributes["checksum"] | undefined;
+}
+
+export interface BodyOptions {
+  /** EntityTooLarge beyond; 5 GiB without. */
+  limitBytes?: number;
+  /** An additional checksum to compute, whether or not the request has one. */
+  checksum?: ChecksumAlgorithm;
 }
 
 export interface S3Request {
@@ -70,7 +79,7 @@ export interface S3Request {
   /** The bucket as it was when the request came. Throws where the operation is about none. */
   readonly bucket: Bucket;
   /** Sends `100 Continue` where it is waited for. Only after authorisation. */
-  body(limitBytes?: number): IncomingBody;
+  body(options?: BodyOptions): IncomingBody;
   /** The whole body with all its digests compared. EntityTooLarge or MaxMessageLengthExceeded beyond the limit. */
   bodyText(limitBytes?: number): Promise<string>;
   /** The whole body as XML with this root: MalformedXML. */

@@ -1,0 +1,13 @@
+import { writeCondition } from "../conditions.ts";
+import type { S3Request, S3Response } from "../context.ts";
+import { createdHeaders, newAttributes } from "../object-headers.ts";
+import { ownerOf, storeObject } from "./store-object.ts";
+
+export async function putObject(request: S3Request): Promise<S3Response> {
+  const object = await storeObject(request, request.key, request.body(), {
+    owner: ownerOf(request),
+    attributes: newAttributes(request, request.bucket),
+    condition: writeCondition(request.headers),
+  });
+  return { headers: createdHeaders(request, object) };
+}
