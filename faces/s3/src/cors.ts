@@ -12,7 +12,8 @@ export function corsHeaders(
   headers: IncomingHttpHeaders,
 ): Record<string, string> | undefined {
   const { origin } = headers;
-  const rules = origin === undefined ? undefined : corsRulesOf(bucket);
+  // A preflight is answered by itself alone.
+  const rules = origin === undefined || method === "OPTIONS" ? undefined : corsRulesOf(bucket);
   if (rules === undefined) return undefined;
   const asked = headers["access-control-request-method"] ?? method;
   const rule = rules.find((one) => allows(one, origin!, asked, []));

@@ -1,4 +1,41 @@
+import { getBucketAcl, getObjectAcl, putBucketAcl, putObjectAcl } from "./access/acl-operations.ts";
+import {
+  deleteBucketPolicy,
+  getBucketPolicy,
+  getBucketPolicyStatus,
+  putBucketPolicy,
+} from "./access/policy-operations.ts";
+import {
+  deleteOwnershipControls,
+  deletePublicAccessBlock,
+  getOwnershipControls,
+  getPublicAccessBlock,
+  putOwnershipControls,
+  putPublicAccessBlock,
+} from "./access/public-access-operations.ts";
+import { deleteBucketCors, getBucketCors, putBucketCors } from "./configuration/cors-rules.ts";
+import {
+  deleteBucketLifecycle,
+  getBucketLifecycle,
+  putBucketLifecycle,
+} from "./configuration/lifecycle-rules.ts";
+import {
+  deleteBucketTagging,
+  deleteObjectTagging,
+  getBucketTagging,
+  getObjectTagging,
+  putBucketTagging,
+  putObjectTagging,
+} from "./configuration/tags.ts";
+import {
+  getRequestPayment,
+  putRequestPayment,
+  unconfigured,
+  withoutObjectLock,
+} from "./configuration/unconfigured.ts";
+import { getBucketVersioning, putBucketVersioning } from "./configuration/versioning.ts";
 import type { Handler, S3Request } from "./context.ts";
+import { preflight } from "./cors.ts";
 
 /**
  * Every operation of S3, as AWS's API names them: how a request selects it, what it needs, who answers.
@@ -35,7 +72,7 @@ export const operations: readonly Operation[] = [
   { name: "HeadBucket", level: "bucket", method: "HEAD", action: "s3:ListBucket" },
   { name: "DeleteBucket", level: "bucket", method: "DELETE", action: "s3:DeleteBucket" },
   { name: "PostObject", level: "bucket", method: "POST" },
-  { name: "Preflight", level: "bucket", method: "OPTIONS" },
+  { name: "Preflight", level: "bucket", method: "OPTIONS", handler: preflight },
   { name: "ListObjects", level: "bucket", method: "GET", action: "s3:ListBucket" },
   { name: "ListObjectsV2", level: "bucket", method: "GET", select: ["list-type"], action: "s3:ListBucket" },
   {
@@ -62,95 +99,200 @@ export const operations: readonly Operation[] = [
   },
 
   // what a bucket is set to
-  ...configuration("acl", "BucketAcl", { get: "s3:GetBucketAcl", put: "s3:PutBucketAcl" }),
-  ...configuration("policy", "BucketPolicy", {
-    get: "s3:GetBucketPolicy",
-    put: "s3:PutBucketPolicy",
-    delete: "s3:DeleteBucketPolicy",
-  }),
-  ...configuration("policyStatus", "BucketPolicyStatus", { get: "s3:GetBucketPolicyStatus" }),
-  ...configuration("ownershipControls", "BucketOwnershipControls", {
-    get: "s3:GetBucketOwnershipControls",
-    put: "s3:PutBucketOwnershipControls",
-    delete: "s3:PutBucketOwnershipControls",
-  }),
-  ...configuration("publicAccessBlock", "PublicAccessBlock", {
-    get: "s3:GetBucketPublicAccessBlock",
-    put: "s3:PutBucketPublicAccessBlock",
-    delete: "s3:PutBucketPublicAccessBlock",
-  }),
-  ...configuration("tagging", "BucketTagging", {
-    get: "s3:GetBucketTagging",
-    put: "s3:PutBucketTagging",
-    delete: "s3:PutBucketTagging",
-  }),
-  ...configuration("versioning", "BucketVersioning", {
-    get: "s3:GetBucketVersioning",
-    put: "s3:PutBucketVersioning",
-  }),
-  ...configuration("cors", "BucketCors", {
-    get: "s3:GetBucketCORS",
-    put: "s3:PutBucketCORS",
-    delete: "s3:PutBucketCORS",
-  }),
-  ...configuration("lifecycle", "BucketLifecycle", {
-    get: "s3:GetLifecycleConfiguration",
-    put: "s3:PutLifecycleConfiguration",
-    delete: "s3:PutLifecycleConfiguration",
-  }),
-  ...configuration("encryption", "BucketEncryption", {
-    get: "s3:GetEncryptionConfiguration",
-    put: "s3:PutEncryptionConfiguration",
-    delete: "s3:PutEncryptionConfiguration",
-  }),
-  ...configuration("object-lock", "ObjectLockConfiguration", {
-    get: "s3:GetBucketObjectLockConfiguration",
-    put: "s3:PutBucketObjectLockConfiguration",
-  }),
-  ...configuration("requestPayment", "BucketRequestPayment", {
-    get: "s3:GetBucketRequestPayment",
-    put: "s3:PutBucketRequestPayment",
-  }),
-  ...configuration("logging", "BucketLogging", { get: "s3:GetBucketLogging", put: "s3:PutBucketLogging" }),
-  ...configuration("accelerate", "BucketAccelerateConfiguration", {
-    get: "s3:GetAccelerateConfiguration",
-    put: "s3:PutAccelerateConfiguration",
-  }),
+  ...configuration(
+    "acl",
+    "BucketAcl",
+    { get: "s3:GetBucketAcl", put: "s3:PutBucketAcl" },
+    { get: getBucketAcl, put: putBucketAcl },
+  ),
+  ...configuration(
+    "policy",
+    "BucketPolicy",
+    {
+      get: "s3:GetBucketPolicy",
+      put: "s3:PutBucketPolicy",
+      delete: "s3:DeleteBucketPolicy",
+    },
+    { get: getBucketPolicy, put: putBucketPolicy, delete: deleteBucketPolicy },
+  ),
+  ...configuration(
+    "policyStatus",
+    "BucketPolicyStatus",
+    { get: "s3:GetBucketPolicyStatus" },
+    { get: getBucketPolicyStatus },
+  ),
+  ...configuration(
+    "ownershipControls",
+    "BucketOwnershipControls",
+    {
+      get: "s3:GetBucketOwnershipControls",
+      put: "s3:PutBucketOwnershipControls",
+      delete: "s3:PutBucketOwnershipControls",
+    },
+    { get: getOwnershipControls, put: putOwnershipControls, delete: deleteOwnershipControls },
+  ),
+  ...configuration(
+    "publicAccessBlock",
+    "PublicAccessBlock",
+    {
+      get: "s3:GetBucketPublicAccessBlock",
+      put: "s3:PutBucketPublicAccessBlock",
+      delete: "s3:PutBucketPublicAccessBlock",
+    },
+    { get: getPublicAccessBlock, put: putPublicAccessBlock, delete: deletePublicAccessBlock },
+  ),
+  ...configuration(
+    "tagging",
+    "BucketTagging",
+    {
+      get: "s3:GetBucketTagging",
+      put: "s3:PutBucketTagging",
+      delete: "s3:PutBucketTagging",
+    },
+    { get: getBucketTagging, put: putBucketTagging, delete: deleteBucketTagging },
+  ),
+  ...configuration(
+    "versioning",
+    "BucketVersioning",
+    {
+      get: "s3:GetBucketVersioning",
+      put: "s3:PutBucketVersioning",
+    },
+    { get: getBucketVersioning, put: putBucketVersioning },
+  ),
+  ...configuration(
+    "cors",
+    "BucketCors",
+    {
+      get: "s3:GetBucketCORS",
+      put: "s3:PutBucketCORS",
+      delete: "s3:PutBucketCORS",
+    },
+    { get: getBucketCors, put: putBucketCors, delete: deleteBucketCors },
+  ),
+  ...configuration(
+    "lifecycle",
+    "BucketLifecycle",
+    {
+      get: "s3:GetLifecycleConfiguration",
+      put: "s3:PutLifecycleConfiguration",
+      delete: "s3:PutLifecycleConfiguration",
+    },
+    { get: getBucketLifecycle, put: putBucketLifecycle, delete: deleteBucketLifecycle },
+  ),
+  ...configuration(
+    "encryption",
+    "BucketEncryption",
+    {
+      get: "s3:GetEncryptionConfiguration",
+      put: "s3:PutEncryptionConfiguration",
+      delete: "s3:PutEncryptionConfiguration",
+    },
+    unconfigured.encryption,
+  ),
+  ...configuration(
+    "object-lock",
+    "ObjectLockConfiguration",
+    {
+      get: "s3:GetBucketObjectLockConfiguration",
+      put: "s3:PutBucketObjectLockConfiguration",
+    },
+    unconfigured.objectLock,
+  ),
+  ...configuration(
+    "requestPayment",
+    "BucketRequestPayment",
+    {
+      get: "s3:GetBucketRequestPayment",
+      put: "s3:PutBucketRequestPayment",
+    },
+    { get: getRequestPayment, put: putRequestPayment },
+  ),
+  ...configuration(
+    "logging",
+    "BucketLogging",
+    { get: "s3:GetBucketLogging", put: "s3:PutBucketLogging" },
+    unconfigured.logging,
+  ),
+  ...configuration(
+    "accelerate",
+    "BucketAccelerateConfiguration",
+    {
+      get: "s3:GetAccelerateConfiguration",
+      put: "s3:PutAccelerateConfiguration",
+    },
+    unconfigured.accelerate,
+  ),
   ...configuration("abac", "BucketAbac", { get: "s3:GetBucketAbac", put: "s3:PutBucketAbac" }),
-  ...configuration("notification", "BucketNotificationConfiguration", {
-    get: "s3:GetBucketNotification",
-    put: "s3:PutBucketNotification",
-  }),
-  ...configuration("replication", "BucketReplication", {
-    get: "s3:GetReplicationConfiguration",
-    put: "s3:PutReplicationConfiguration",
-    delete: "s3:PutReplicationConfiguration",
-  }),
-  ...configuration("website", "BucketWebsite", {
-    get: "s3:GetBucketWebsite",
-    put: "s3:PutBucketWebsite",
-    delete: "s3:DeleteBucketWebsite",
-  }),
-  ...configuration("analytics", "BucketAnalyticsConfiguration", {
-    get: "s3:GetAnalyticsConfiguration",
-    put: "s3:PutAnalyticsConfiguration",
-    delete: "s3:PutAnalyticsConfiguration",
-  }),
-  ...configuration("inventory", "BucketInventoryConfiguration", {
-    get: "s3:GetInventoryConfiguration",
-    put: "s3:PutInventoryConfiguration",
-    delete: "s3:PutInventoryConfiguration",
-  }),
-  ...configuration("metrics", "BucketMetricsConfiguration", {
-    get: "s3:GetMetricsConfiguration",
-    put: "s3:PutMetricsConfiguration",
-    delete: "s3:PutMetricsConfiguration",
-  }),
-  ...configuration("intelligent-tiering", "BucketIntelligentTieringConfiguration", {
-    get: "s3:GetIntelligentTieringConfiguration",
-    put: "s3:PutIntelligentTieringConfiguration",
-    delete: "s3:PutIntelligentTieringConfiguration",
-  }),
+  ...configuration(
+    "notification",
+    "BucketNotificationConfiguration",
+    {
+      get: "s3:GetBucketNotification",
+      put: "s3:PutBucketNotification",
+    },
+    unconfigured.notification,
+  ),
+  ...configuration(
+    "replication",
+    "BucketReplication",
+    {
+      get: "s3:GetReplicationConfiguration",
+      put: "s3:PutReplicationConfiguration",
+      delete: "s3:PutReplicationConfiguration",
+    },
+    unconfigured.replication,
+  ),
+  ...configuration(
+    "website",
+    "BucketWebsite",
+    {
+      get: "s3:GetBucketWebsite",
+      put: "s3:PutBucketWebsite",
+      delete: "s3:DeleteBucketWebsite",
+    },
+    unconfigured.website,
+  ),
+  ...configuration(
+    "analytics",
+    "BucketAnalyticsConfiguration",
+    {
+      get: "s3:GetAnalyticsConfiguration",
+      put: "s3:PutAnalyticsConfiguration",
+      delete: "s3:PutAnalyticsConfiguration",
+    },
+    unconfigured.analytics,
+  ),
+  ...configuration(
+    "inventory",
+    "BucketInventoryConfiguration",
+    {
+      get: "s3:GetInventoryConfiguration",
+      put: "s3:PutInventoryConfiguration",
+      delete: "s3:PutInventoryConfiguration",
+    },
+    unconfigured.inventory,
+  ),
+  ...configuration(
+    "metrics",
+    "BucketMetricsConfiguration",
+    {
+      get: "s3:GetMetricsConfiguration",
+      put: "s3:PutMetricsConfiguration",
+      delete: "s3:PutMetricsConfiguration",
+    },
+    unconfigured.metrics,
+  ),
+  ...configuration(
+    "intelligent-tiering",
+    "BucketIntelligentTieringConfiguration",
+    {
+      get: "s3:GetIntelligentTieringConfiguration",
+      put: "s3:PutIntelligentTieringConfiguration",
+      delete: "s3:PutIntelligentTieringConfiguration",
+    },
+    unconfigured.tiering,
+  ),
   ...configuration("metadataTable", "BucketMetadataTableConfiguration", {
     get: "s3:GetBucketMetadataTableConfiguration",
     delete: "s3:DeleteBucketMetadataTableConfiguration",
@@ -175,16 +317,58 @@ export const operations: readonly Operation[] = [
   { name: "HeadObject", level: "object", method: "HEAD", parameters: ["partNumber"] },
   { name: "GetObjectAttributes", level: "object", method: "GET", select: ["attributes"] },
   { name: "DeleteObject", level: "object", method: "DELETE", action: versioned("s3:DeleteObject") },
-  { name: "Preflight", level: "object", method: "OPTIONS" },
-  { name: "GetObjectAcl", level: "object", method: "GET", select: ["acl"] },
-  { name: "PutObjectAcl", level: "object", method: "PUT", select: ["acl"] },
-  { name: "GetObjectTagging", level: "object", method: "GET", select: ["tagging"] },
-  { name: "PutObjectTagging", level: "object", method: "PUT", select: ["tagging"] },
-  { name: "DeleteObjectTagging", level: "object", method: "DELETE", select: ["tagging"] },
-  { name: "GetObjectLegalHold", level: "object", method: "GET", select: ["legal-hold"] },
-  { name: "PutObjectLegalHold", level: "object", method: "PUT", select: ["legal-hold"] },
-  { name: "GetObjectRetention", level: "object", method: "GET", select: ["retention"] },
-  { name: "PutObjectRetention", level: "object", method: "PUT", select: ["retention"] },
+  { name: "Preflight", level: "object", method: "OPTIONS", handler: preflight },
+  { name: "GetObjectAcl", level: "object", method: "GET", select: ["acl"], handler: getObjectAcl },
+  { name: "PutObjectAcl", level: "object", method: "PUT", select: ["acl"], handler: putObjectAcl },
+  {
+    name: "GetObjectTagging",
+    level: "object",
+    method: "GET",
+    select: ["tagging"],
+    handler: getObjectTagging,
+  },
+  {
+    name: "PutObjectTagging",
+    level: "object",
+    method: "PUT",
+    select: ["tagging"],
+    handler: putObjectTagging,
+  },
+  {
+    name: "DeleteObjectTagging",
+    level: "object",
+    method: "DELETE",
+    select: ["tagging"],
+    handler: deleteObjectTagging,
+  },
+  {
+    name: "GetObjectLegalHold",
+    level: "object",
+    method: "GET",
+    select: ["legal-hold"],
+    handler: withoutObjectLock,
+  },
+  {
+    name: "PutObjectLegalHold",
+    level: "object",
+    method: "PUT",
+    select: ["legal-hold"],
+    handler: withoutObjectLock,
+  },
+  {
+    name: "GetObjectRetention",
+    level: "object",
+    method: "GET",
+    select: ["retention"],
+    handler: withoutObjectLock,
+  },
+  {
+    name: "PutObjectRetention",
+    level: "object",
+    method: "PUT",
+    select: ["retention"],
+    handler: withoutObjectLock,
+  },
   { name: "GetObjectTorrent", level: "object", method: "GET", select: ["torrent"] },
   { name: "RestoreObject", level: "object", method: "POST", select: ["restore"] },
   { name: "SelectObjectContent", level: "object", method: "POST", select: ["select", "select-type"] },
