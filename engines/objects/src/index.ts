@@ -1,2 +1,3 @@
+export { type EmbeddedOptions, EmbeddedStore } from "./embedded.ts";
 export { errors as objectErrors } from "./errors.ts";
 export type * from "./types.ts";

@@ -1,0 +1,241 @@
+import type { StatementSync } from "node:sqlite";
+import { keyBytes } from "../index/apply.ts";
+import { type IndexQueries, textOf, uploadOf, versionColumns, versionOf } from "../index/queries.ts";
+import { type IndexedVersionRow, nullVersion, sequenceOf, type UploadRow } from "../index/rows.ts";
+import type { ListRequest, VersionListRequest } from "../types.ts";
+import type { Page, UploadListRequest } from "./queries.ts";
+
+const defaultLimit = 1000;
+
+/** Where in a bucket's keys a listing is: from this key on, or after it. */
+interface Cursor {
+  key: Buffer;
+  inclusive: boolean;
+}
+
+interface Walk<T> {
+  prefix: string;
+  delimiter: string | undefined;
+  /** Keys, and prefixes made of them, after this one. */
+  after: string | undefined;
+  limit: number;
+  /** Rows from the cursor on, in order, without end. */
+  rows(cursor: Cursor): Iterator<Record<string, unknown>>;
+  /** A row as it is listed. */
+  convert(row: Record<string, unknown>): T;
+  idOf(row: T): string;
+}
+
+/** The smallest key after all that begin with these bytes; undefined where there is none. */
+export function afterAll(prefix: Buffer): Buffer | undefined {
+  for (let end = prefix.length; end > 0; end -= 1) {
+    const last = prefix[end - 1] as number;
+    if (last === 0xff) continue;
+    const next = Buffer.from(prefix.subarray(0, end));
+    next[end - 1] = last + 1;
+    return next;
+  }
+  return undefined;
+}
+
+/** The prefix that a key is grouped under, or undefined where it stands for itself. */
+function groupOf(key: string, prefix: string, delimiter: string | undefined): string | undefined {
+  if (delimiter === undefined || delimiter === "" || !key.startsWith(prefix)) return undefined;
+  const at = key.indexOf(delimiter, prefix.length);
+  return at === -1 ? undefined : key.slice(0, at + delimiter.length);
+}
+
+/** One page. A group of keys costs one seek, however many keys it has. */
+function walk<T>(request: Walk<T>): Page<T> {
+  const { prefix, delimiter, after, limit } = request;
+  const page: Page<T> = { rows: [], prefixes: [] };
+  let cursor = firstCursor(prefix, delimiter, after);
+  if (limit <= 0) return page;
+  let last: { key: string; id?: string } | undefined;
+  while (cursor !== undefined) {
+    const rows = request.rows(cursor);
+    cursor = undefined;
+    try {
+      for (let row = rows.next(); row.done !== true; row = rows.next()) {
+        const key = textOf(row.value.key);
+        if (!key.startsWith(prefix)) return page;
+        if (page.rows.length + page.prefixes.length === limit) {
+          if (last !== undefined) page.next = last;
+          return page;
+        }
+        const group = groupOf(key, prefix, delimiter);
+        if (group !== undefined) {
+          page.prefixes.push(group);
+          last = { key: group };
+          const next = afterAll(keyBytes(group));
+          if (next === undefined) return page;
+          cursor = { key: next, inclusive: true };
+          break;
+        }
+        const converted = request.convert(row.value);
+        page.rows.push(converted);
+        last = { key, id: request.idOf(converted) };
+      }
+    } finally {
+      rows.return?.();
+    }
+  }
+  return page;
+}
+
+function firstCursor(
+  prefix: string,
+  delimiter: string | undefined,
+  after: string | undefined,
+): Cursor | undefined {
+  const start: Cursor = { key: keyBytes(prefix), inclusive: true };
+  if (after === undefined) return start;
+  const group = groupOf(after, prefix, delimiter);
+  if (group !== undefined) {
+    // All of that group was listed with the prefix, or lies before where the caller goes on.
+    const next = afterAll(keyBytes(group));
+    return next === undefined ? undefined : later(start, { key: next, inclusive: true });
+  }
+  return later(start, { key: keyBytes(after), inclusive: false });
+}
+
+function later(one: Cursor, other: Cursor): Cursor {
+  const order = one.key.compare(other.key);
+  if (order === 0) return one.inclusive ? other : one;
+  return order < 0 ? other : one;
+}
+
+function iterate(
+  queries: IndexQueries,
+  sql: { before: string; order: string },
+  bucket: number,
+  cursor: Cursor,
+): Iterator<Record<string, unknown>> {
+  const comparison = cursor.inclusive ? ">=" : ">";
+  const statement: StatementSync = queries.statement(`${sql.before} AND key${comparison}? ${sql.order}`);
+  return statement.iterate(bucket, cursor.key) as Iterator<Record<string, unknown>>;
+}
+
+export function listObjects(
+  queries: IndexQueries,
+  bucket: number,
+  request: Omit<ListRequest, "signal">,
+): Page<IndexedVersionRow> {
+  const { startAfter, continuation } = request;
+  return walk({
+    prefix: request.prefix ?? "",
+    delimiter: request.delimiter,
+    after: continuation ?? startAfter,
+    limit: request.limit ?? defaultLimit,
+    rows: (cursor) =>
+      iterate(
+        queries,
+        {
+          before: `SELECT ${versionColumns} FROM versions INDEXED BY listed WHERE bucket=? AND listed=1`,
+          order: "ORDER BY key",
+        },
+        bucket,
+        cursor,
+      ),
+    convert: (row) => versionOf(bucket, row, true),
+    idOf: (row) => row.versionId,
+  });
+}
+
+/** All versions, the newest of a key first. */
+export function listVersions(
+  queries: IndexQueries,
+  bucket: number,
+  request: VersionListRequest,
+): Page<IndexedVersionRow> {
+  const { keyMarker, versionMarker } = request;
+  const prefix = request.prefix ?? "";
+  const resumed =
+    keyMarker !== undefined &&
+    versionMarker !== undefined &&
+    versionMarker !== "" &&
+    keyMarker.startsWith(prefix) &&
+    groupOf(keyMarker, prefix, request.delimiter) === undefined
+      ? markerSequence(queries, bucket, keyMarker, versionMarker)
+      : undefined;
+  let first = resumed !== undefined;
+  let previous: string | undefined = first ? keyMarker : undefined;
+  const before = `SELECT ${versionColumns} FROM versions WHERE bucket=?`;
+  const order = "ORDER BY key, sequence DESC";
+  const page = walk<IndexedVersionRow>({
+    prefix,
+    delimiter: request.delimiter,
+    after: keyMarker,
+    limit: request.limit ?? defaultLimit,
+    rows: (cursor) => {
+      const others = iterate(queries, { before, order }, bucket, cursor);
+      if (!first) return others;
+      first = false;
+      const older = queries
+        .statement(`${before} AND key=? AND sequence<? ${order}`)
+        .iterate(bucket, keyBytes(keyMarker as string), resumed as number);
+      return joined(older as Iterator<Record<string, unknown>>, others);
+    },
+    convert: (row) => {
+      const key = textOf(row.key);
+      const isLatest = key !== previous;
+      previous = key;
+      return versionOf(bucket, row, isLatest);
+    },
+    idOf: (row) => row.versionId,
+  });
+  return page;
+}
+
+function* joined<T>(one: Iterator<T>, other: Iterator<T>): Iterator<T> {
+  for (const rows of [one, other]) {
+    for (let row = rows.next(); row.done !== true; row = rows.next()) yield row.value;
+  }
+}
+
+/** The place of a version in the order, also when it was removed since. */
+function markerSequence(
+  queries: IndexQueries,
+  bucket: number,
+  key: string,
+  versionId: string,
+): number | undefined {
+  if (versionId !== nullVersion) return sequenceOf(versionId);
+  return queries.version(bucket, key, versionId)?.sequence;
+}
+
+export function listUploads(
+  queries: IndexQueries,
+  bucket: number,
+  request: UploadListRequest,
+): Page<UploadRow> {
+  const { keyMarker, uploadMarker } = request;
+  const prefix = request.prefix ?? "";
+  const sequence =
+    keyMarker !== undefined &&
+    uploadMarker !== undefined &&
+    keyMarker.startsWith(prefix) &&
+    groupOf(keyMarker, prefix, request.delimiter) === undefined
+      ? sequenceOf(uploadMarker)
+      : undefined;
+  let first = sequence !== undefined;
+  const before = "SELECT * FROM uploads WHERE bucket=?";
+  const order = "ORDER BY key, sequence";
+  return walk<UploadRow>({
+    prefix,
+    delimiter: request.delimiter,
+    after: keyMarker,
+    limit: request.limit ?? defaultLimit,
+    rows: (cursor) => {
+      const others = iterate(queries, { before, order }, bucket, cursor);
+      if (!first) return others;
+      first = false;
+      const newer = queries
+        .statement(`${before} AND key=? AND sequence>? ${order}`)
+        .iterate(bucket, keyBytes(keyMarker as string), sequence as number);
+      return joined(newer as Iterator<Record<string, unknown>>, others);
+    },
+    convert: uploadOf,
+    idOf: (row) => row.id,
+  });
+}

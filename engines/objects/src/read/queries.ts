@@ -1,0 +1,55 @@
+import type { BucketRow, IndexedVersionRow, PartRow, UploadRow } from "../index/rows.ts";
+import type { ListRequest, Usage, VersionListRequest } from "../types.ts";
+
+/** What the main thread asks of the reader; plain data, for it may travel to another thread. */
+export type Query =
+  | { kind: "buckets" }
+  | { kind: "usage"; bucket: number }
+  | { kind: "version"; bucket: number; key: string; versionId?: string; bytes: boolean }
+  | { kind: "list"; bucket: number; request: Omit<ListRequest, "signal"> }
+  | { kind: "versions"; bucket: number; request: VersionListRequest }
+  | { kind: "upload"; bucket: number; key: string; id: string }
+  | { kind: "parts"; upload: number; after: number; limit: number }
+  | { kind: "completed"; bucket: number; key: string; id: string }
+  | { kind: "uploads"; bucket: number; request: UploadListRequest }
+  | { kind: "knownBlobs"; names: string[] };
+
+export interface UploadListRequest {
+  prefix?: string;
+  delimiter?: string;
+  keyMarker?: string;
+  uploadMarker?: string;
+  limit?: number;
+}
+
+export interface FoundVersion {
+  version: IndexedVersionRow;
+  parts?: PartRow[];
+  /** Of a small object, verified; undefined where they were not asked for. */
+  inline?: Uint8Array;
+  /** They were asked for and are not those that were written. */
+  damage?: string;
+}
+
+export interface Page<T> {
+  rows: T[];
+  prefixes: string[];
+  /** The last key or prefix given, where there is more. */
+  next?: { key: string; id?: string };
+}
+
+export interface Findings {
+  buckets: BucketRow[];
+  usage: Usage | undefined;
+  version: FoundVersion | undefined;
+  list: Page<IndexedVersionRow>;
+  versions: Page<IndexedVersionRow>;
+  upload: UploadRow | undefined;
+  parts: PartRow[];
+  completed: FoundVersion | undefined;
+  uploads: Page<UploadRow>;
+  knownBlobs: boolean[];
+}
+
+export type QueryKind = Query["kind"];
+export type QueryOf<K extends QueryKind> = Extract<Query, { kind: K }>;
