@@ -27,8 +27,6 @@ export class IncomingRequest implements S3Request {
   identity: Identity = anonymous;
   payload: Payload = { kind: "unsigned" };
   knownBucket: Bucket | undefined;
-  /** Whether the handler, or the table for it, has asked for any permission. */
-  asked = false;
   readonly #patience: Patience;
   readonly #begin: () => void;
   #abort: AbortController | undefined;
@@ -85,10 +83,6 @@ export class IncomingRequest implements S3Request {
     this.#abort?.abort();
   }
 
-  get gone(): boolean {
-    return this.#gone;
-  }
-
   get bucket(): Bucket {
     if (this.knownBucket === undefined) throw new TypeError(`${this.operation} is about no bucket`);
     return this.knownBucket;
@@ -117,7 +111,6 @@ export class IncomingRequest implements S3Request {
   }
 
   authorize(action: string, resource: Resource): void {
-    this.asked = true;
     authorize(this, action, resource);
   }
 }

@@ -37,6 +37,29 @@ import { getBucketVersioning, putBucketVersioning } from "./configuration/versio
 import type { Handler, S3Request } from "./context.ts";
 import { preflight } from "./cors.ts";
 
+import {
+  createBucket,
+  deleteBucket,
+  getBucketLocation,
+  headBucket,
+  listBuckets,
+} from "./operations/buckets.ts";
+import { completeMultipartUpload } from "./operations/complete-upload.ts";
+import { copyObject } from "./operations/copy-object.ts";
+import { deleteObject, deleteObjects } from "./operations/delete-objects.ts";
+import { getObject, headObject } from "./operations/get-object.ts";
+import { listObjects, listObjectsV2 } from "./operations/list-objects.ts";
+import { listMultipartUploads, listParts } from "./operations/list-parts.ts";
+import { listObjectVersions } from "./operations/list-versions.ts";
+import {
+  abortMultipartUpload,
+  createMultipartUpload,
+  uploadPart,
+  uploadPartCopy,
+} from "./operations/multipart.ts";
+import { getObjectAttributes } from "./operations/object-attributes.ts";
+import { putObject } from "./operations/put-object.ts";
+
 /**
  * Every operation of S3, as AWS's API names them: how a request selects it, what it needs, who answers.
  * One without a handler is known and answers NotImplemented; a request whose sub-resources fit no row
@@ -65,22 +88,36 @@ const versioned = (action: string) => (request: S3Request) =>
   request.query.has("versionId") ? action.replace(/Object/, "ObjectVersion") : action;
 
 export const operations: readonly Operation[] = [
-  { name: "ListBuckets", level: "service", method: "GET", action: "s3:ListAllMyBuckets" },
+  { name: "ListBuckets", level: "service", method: "GET", handler: listBuckets },
 
   // buckets
-  { name: "CreateBucket", level: "bucket", method: "PUT", action: "s3:CreateBucket" },
-  { name: "HeadBucket", level: "bucket", method: "HEAD", action: "s3:ListBucket" },
-  { name: "DeleteBucket", level: "bucket", method: "DELETE", action: "s3:DeleteBucket" },
+  { name: "CreateBucket", level: "bucket", method: "PUT", action: "s3:CreateBucket", handler: createBucket },
+  { name: "HeadBucket", level: "bucket", method: "HEAD", action: "s3:ListBucket", handler: headBucket },
+  {
+    name: "DeleteBucket",
+    level: "bucket",
+    method: "DELETE",
+    action: "s3:DeleteBucket",
+    handler: deleteBucket,
+  },
   { name: "PostObject", level: "bucket", method: "POST" },
   { name: "Preflight", level: "bucket", method: "OPTIONS", handler: preflight },
-  { name: "ListObjects", level: "bucket", method: "GET", action: "s3:ListBucket" },
-  { name: "ListObjectsV2", level: "bucket", method: "GET", select: ["list-type"], action: "s3:ListBucket" },
+  { name: "ListObjects", level: "bucket", method: "GET", action: "s3:ListBucket", handler: listObjects },
+  {
+    name: "ListObjectsV2",
+    level: "bucket",
+    method: "GET",
+    select: ["list-type"],
+    action: "s3:ListBucket",
+    handler: listObjectsV2,
+  },
   {
     name: "ListObjectVersions",
     level: "bucket",
     method: "GET",
     select: ["versions"],
     action: "s3:ListBucketVersions",
+    handler: listObjectVersions,
   },
   {
     name: "ListMultipartUploads",
@@ -88,14 +125,16 @@ export const operations: readonly Operation[] = [
     method: "GET",
     select: ["uploads"],
     action: "s3:ListBucketMultipartUploads",
+    handler: listMultipartUploads,
   },
-  { name: "DeleteObjects", level: "bucket", method: "POST", select: ["delete"] },
+  { name: "DeleteObjects", level: "bucket", method: "POST", select: ["delete"], handler: deleteObjects },
   {
     name: "GetBucketLocation",
     level: "bucket",
     method: "GET",
     select: ["location"],
     action: "s3:GetBucketLocation",
+    handler: getBucketLocation,
   },
 
   // what a bucket is set to
@@ -305,6 +344,7 @@ export const operations: readonly Operation[] = [
     level: "object",
     method: "PUT",
     action: "s3:PutObject",
+    handler: putObject,
   },
   {
     name: "CopyObject",
@@ -312,11 +352,24 @@ export const operations: readonly Operation[] = [
     method: "PUT",
     header: "x-amz-copy-source",
     action: "s3:PutObject",
+    handler: copyObject,
   },
-  { name: "GetObject", level: "object", method: "GET", parameters: ["partNumber"] },
-  { name: "HeadObject", level: "object", method: "HEAD", parameters: ["partNumber"] },
-  { name: "GetObjectAttributes", level: "object", method: "GET", select: ["attributes"] },
-  { name: "DeleteObject", level: "object", method: "DELETE", action: versioned("s3:DeleteObject") },
+  { name: "GetObject", level: "object", method: "GET", parameters: ["partNumber"], handler: getObject },
+  { name: "HeadObject", level: "object", method: "HEAD", parameters: ["partNumber"], handler: headObject },
+  {
+    name: "GetObjectAttributes",
+    level: "object",
+    method: "GET",
+    select: ["attributes"],
+    handler: getObjectAttributes,
+  },
+  {
+    name: "DeleteObject",
+    level: "object",
+    method: "DELETE",
+    action: versioned("s3:DeleteObject"),
+    handler: deleteObject,
+  },
   { name: "Preflight", level: "object", method: "OPTIONS", handler: preflight },
   { name: "GetObjectAcl", level: "object", method: "GET", select: ["acl"], handler: getObjectAcl },
   { name: "PutObjectAcl", level: "object", method: "PUT", select: ["acl"], handler: putObjectAcl },
@@ -382,6 +435,7 @@ export const operations: readonly Operation[] = [
     method: "POST",
     select: ["uploads"],
     action: "s3:PutObject",
+    handler: createMultipartUpload,
   },
   {
     name: "UploadPart",
@@ -389,6 +443,7 @@ export const operations: readonly Operation[] = [
     method: "PUT",
     select: ["partNumber", "uploadId"],
     action: "s3:PutObject",
+    handler: uploadPart,
   },
   {
     name: "UploadPartCopy",
@@ -397,6 +452,7 @@ export const operations: readonly Operation[] = [
     select: ["partNumber", "uploadId"],
     header: "x-amz-copy-source",
     action: "s3:PutObject",
+    handler: uploadPartCopy,
   },
   {
     name: "CompleteMultipartUpload",
@@ -404,6 +460,7 @@ export const operations: readonly Operation[] = [
     method: "POST",
     select: ["uploadId"],
     action: "s3:PutObject",
+    handler: completeMultipartUpload,
   },
   {
     name: "AbortMultipartUpload",
@@ -411,6 +468,7 @@ export const operations: readonly Operation[] = [
     method: "DELETE",
     select: ["uploadId"],
     action: "s3:AbortMultipartUpload",
+    handler: abortMultipartUpload,
   },
   {
     name: "ListParts",
@@ -418,6 +476,7 @@ export const operations: readonly Operation[] = [
     method: "GET",
     select: ["uploadId"],
     action: "s3:ListMultipartUploadParts",
+    handler: listParts,
   },
 ];
 
