@@ -79,7 +79,6 @@ export function createS3(options: S3Options): S3Face {
     if (failure !== undefined && failure.status >= 500 && failure.code !== "NotImplemented") {
       options.log.error({ ...record, err: failure.cause ?? failure }, "s3 request failed");
     }
-    options.log.info(record, "s3 request");
     onRequest?.(record);
   }
 
