@@ -172,9 +172,10 @@ export class S3Error extends SkepError {
 export function fail(
   code: S3Code,
   args: Record<string, string | number> = {},
-  options: { headers?: Record<string, string>; cause?: unknown } = {},
+  options: { headers?: Record<string, string>; message?: string; cause?: unknown } = {},
 ): S3Error {
-  const message = errors[code].message.replace(/\{(\w+)\}/g, (_, name: string) => String(args[name] ?? ""));
+  const template = options.message ?? errors[code].message;
+  const message = template.replace(/\{(\w+)\}/g, (_, name: string) => String(args[name] ?? ""));
   const fields: Record<string, string> = {};
   for (const [name, value] of Object.entries(args)) {
     if (/^[A-Z]/.test(name)) fields[name] = String(value);

@@ -26,7 +26,7 @@ import {
   getObjectTagging,
   putBucketTagging,
   putObjectTagging,
-} from "./configuration/tags.ts";
+} from "./configuration/tag-operations.ts";
 import {
   getRequestPayment,
   putRequestPayment,
@@ -36,7 +36,6 @@ import {
 import { getBucketVersioning, putBucketVersioning } from "./configuration/versioning.ts";
 import type { Handler, S3Request } from "./context.ts";
 import { preflight } from "./cors.ts";
-
 import {
   createBucket,
   deleteBucket,
@@ -59,6 +58,7 @@ import {
 } from "./operations/multipart.ts";
 import { getObjectAttributes } from "./operations/object-attributes.ts";
 import { putObject } from "./operations/put-object.ts";
+import { postObject } from "./post-form.ts";
 
 /**
  * Every operation of S3, as AWS's API names them: how a request selects it, what it needs, who answers.
@@ -100,7 +100,7 @@ export const operations: readonly Operation[] = [
     action: "s3:DeleteBucket",
     handler: deleteBucket,
   },
-  { name: "PostObject", level: "bucket", method: "POST" },
+  { name: "PostObject", level: "bucket", method: "POST", handler: postObject },
   { name: "Preflight", level: "bucket", method: "OPTIONS", handler: preflight },
   { name: "ListObjects", level: "bucket", method: "GET", action: "s3:ListBucket", handler: listObjects },
   {
@@ -399,28 +399,28 @@ export const operations: readonly Operation[] = [
     level: "object",
     method: "GET",
     select: ["legal-hold"],
-    handler: withoutObjectLock,
+    handler: withoutObjectLock("s3:GetObjectLegalHold"),
   },
   {
     name: "PutObjectLegalHold",
     level: "object",
     method: "PUT",
     select: ["legal-hold"],
-    handler: withoutObjectLock,
+    handler: withoutObjectLock("s3:PutObjectLegalHold"),
   },
   {
     name: "GetObjectRetention",
     level: "object",
     method: "GET",
     select: ["retention"],
-    handler: withoutObjectLock,
+    handler: withoutObjectLock("s3:GetObjectRetention"),
   },
   {
     name: "PutObjectRetention",
     level: "object",
     method: "PUT",
     select: ["retention"],
-    handler: withoutObjectLock,
+    handler: withoutObjectLock("s3:PutObjectRetention"),
   },
   { name: "GetObjectTorrent", level: "object", method: "GET", select: ["torrent"] },
   { name: "RestoreObject", level: "object", method: "POST", select: ["restore"] },

@@ -1,6 +1,7 @@
 import type { Bucket, Json } from "@skep/objects";
 import type { S3Request, S3Response } from "../context.ts";
 import { fail } from "../errors.ts";
+import { versionHeader } from "../object-headers.ts";
 import { headForAction } from "../operations/existing.ts";
 import { parseXml } from "../xml.ts";
 import { type Acl, aclToStore, storedAcl } from "./acl.ts";
@@ -29,7 +30,7 @@ export async function getObjectAcl(request: S3Request): Promise<S3Response> {
   const enforced = accessOf(bucket).ownership === "BucketOwnerEnforced";
   const owner = enforced ? bucket.owner : object.owner;
   const acl = enforced ? undefined : storedAcl(object.attributes.acl);
-  return { headers: versionHeader(bucket, object.versionId), body: aclToXml(acl, owner, service.accounts) };
+  return { headers: versionHeader(request, object.versionId), body: aclToXml(acl, owner, service.accounts) };
 }
 
 export async function putObjectAcl(request: S3Request): Promise<S3Response> {
@@ -37,12 +38,7 @@ export async function putObjectAcl(request: S3Request): Promise<S3Response> {
   const { bucket, key, store } = request;
   const acl = await aclToSet(request, bucket, object.owner);
   await store.setAttributes(bucket.name, key, object.versionId, { acl });
-  return { headers: versionHeader(bucket, object.versionId) };
-}
-
-/** Versions are shown where the bucket has, or had, versioning. */
-export function versionHeader(bucket: Bucket, versionId: string): Record<string, string> {
-  return bucket.versioning === "off" ? {} : { "x-amz-version-id": versionId };
+  return { headers: versionHeader(request, object.versionId) };
 }
 
 /** The ACL of the headers or of the body, one of which has to be there, as it is kept. */

@@ -2,20 +2,15 @@
  * Tags of buckets and objects: as XML, and as the `x-amz-tagging` header.
  * Source: S3 user guide, "Categorizing your objects using tags".
  */
-import type { Json } from "@skep/objects";
-import { versionHeader } from "../access/acl-operations.ts";
-import type { S3Request, S3Response } from "../context.ts";
+import type { S3Request } from "../context.ts";
 import { fail } from "../errors.ts";
-import { headForAction } from "../operations/existing.ts";
 import { document, nest, tag, type XmlElement } from "../xml.ts";
 
 export type Tags = Record<string, string>;
 
 const maxObjectTags = 10;
-const maxBucketTags = 50;
 const maxKeyLength = 128;
 const maxValueLength = 256;
-const maxBodyBytes = 64 * 1024;
 const allowed = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u;
 
 /** The tags of the `x-amz-tagging` header (`a=1&b=2`). InvalidTag, InvalidArgument. */
@@ -43,8 +38,8 @@ function decoded(text: string): string {
   }
 }
 
-/** A Tagging document. */
-export function tagsFromXml(xml: XmlElement, most: number): Tags {
+/** A Tagging document, of an object or of a bucket. MalformedXML, InvalidTag. */
+export function parseTagging(xml: XmlElement, most = maxObjectTags): Tags {
   const set = xml.child("TagSet");
   if (set === undefined || set.children.some((child) => child.name !== "Tag")) throw fail("MalformedXML");
   return checkTags(set.all("Tag").map(parseTag), most);
@@ -80,44 +75,4 @@ export function checkTags(tags: readonly [string, string][], most: number): Tags
 export function tagsToXml(tags: Readonly<Tags>): string {
   const list = Object.entries(tags).map(([key, value]) => nest("Tag", tag("Key", key), tag("Value", value)));
   return document("Tagging", nest("TagSet", ...list));
-}
-
-export async function getObjectTagging(request: S3Request): Promise<S3Response> {
-  const object = await headForAction(request, "s3:GetObjectTagging");
-  return {
-    headers: versionHeader(request.bucket, object.versionId),
-    body: tagsToXml(object.attributes.tags ?? {}),
-  };
-}
-
-export async function putObjectTagging(request: S3Request): Promise<S3Response> {
-  const object = await headForAction(request, "s3:PutObjectTagging");
-  const tags = tagsFromXml(await request.xmlBody("Tagging", maxBodyBytes), maxObjectTags);
-  const { bucket, key, store } = request;
-  await store.setAttributes(bucket.name, key, object.versionId, { tags });
-  return { headers: versionHeader(bucket, object.versionId) };
-}
-
-export async function deleteObjectTagging(request: S3Request): Promise<S3Response> {
-  const object = await headForAction(request, "s3:DeleteObjectTagging");
-  const { bucket, key, store } = request;
-  await store.setAttributes(bucket.name, key, object.versionId, { tags: undefined });
-  return { status: 204, headers: versionHeader(bucket, object.versionId) };
-}
-
-export function getBucketTagging({ bucket }: S3Request): S3Response {
-  const { tags } = bucket.settings;
-  if (tags === undefined) throw fail("NoSuchTagSet", { BucketName: bucket.name });
-  return { body: tagsToXml(tags as Tags) };
-}
-
-export async function putBucketTagging(request: S3Request): Promise<S3Response> {
-  const tags: Json = tagsFromXml(await request.xmlBody("Tagging", maxBodyBytes), maxBucketTags);
-  await request.store.updateBucket(request.bucket.name, { settings: { tags } });
-  return { status: 204 };
-}
-
-export async function deleteBucketTagging({ bucket, store }: S3Request): Promise<S3Response> {
-  await store.updateBucket(bucket.name, { settings: { tags: undefined } });
-  return { status: 204 };
 }

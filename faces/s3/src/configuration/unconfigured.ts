@@ -4,6 +4,7 @@
  */
 import type { Handler, S3Request, S3Response } from "../context.ts";
 import { fail, type S3Code } from "../errors.ts";
+import { headForAction } from "../operations/existing.ts";
 import { document, tag } from "../xml.ts";
 
 const absent =
@@ -45,9 +46,12 @@ export const unconfigured = {
 } as const;
 
 /** Retention and legal hold of objects, in buckets without object lock. */
-export function withoutObjectLock(): S3Response {
-  throw fail("InvalidRequest", { why: "Bucket is missing Object Lock Configuration" });
-}
+export const withoutObjectLock =
+  (action: string): Handler =>
+  async (request) => {
+    await headForAction(request, action);
+    throw fail("InvalidRequest", { why: "Bucket is missing Object Lock Configuration" });
+  };
 
 /** Requester pays is kept and told; nobody is charged here. */
 export function getRequestPayment({ bucket }: S3Request): S3Response {
