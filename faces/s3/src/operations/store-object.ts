@@ -1,4 +1,5 @@
 import type { Attributes, Condition, ObjectVersion } from "@skep/objects";
+import { newObjectOwner } from "../access/new-resources.ts";
 import type { IncomingBody, S3Request } from "../context.ts";
 
 /** Up to here a body is taken whole: one buffer costs less than a stream. */
@@ -30,7 +31,7 @@ export function contentOf(body: IncomingBody): Promise<Uint8Array> | IncomingBod
   return body.sizeBytes !== undefined && body.sizeBytes <= wholeBytes ? body.whole() : body.bytes;
 }
 
-/** Whose the object is that a request makes: the requester's, or the bucket's where nobody signed. */
+/** Whose the object is that a request makes. */
 export function ownerOf(request: S3Request): string {
-  return request.identity.account?.id ?? request.bucket.owner;
+  return newObjectOwner(request, request.bucket);
 }
