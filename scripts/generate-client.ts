@@ -7,7 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { ErrorTable } from "@skep/base";
-import { createControl, type ImageEngine, type MachineEngine, openStore } from "@skep/control";
+import {
+  createControl,
+  type ImageEngine,
+  type MachineEngine,
+  openStore,
+  type StorageEngine,
+} from "@skep/control";
 import { silentLog } from "@skep/control/testing";
 
 interface Schema {
@@ -49,6 +55,7 @@ export async function openApiDocument(): Promise<Document> {
   const control = await createControl({
     machines: {} as MachineEngine,
     images: {} as ImageEngine,
+    storage: {} as StorageEngine,
     store,
     log: silentLog,
     version: "0",

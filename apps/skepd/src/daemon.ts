@@ -9,6 +9,7 @@ import {
   type NewEvent,
   openStore,
   type Recover,
+  type StorageEngine,
 } from "@skep/control";
 import { clearSocket, lockHome, prepareRuntime } from "@skep/daemon";
 import type { Logger } from "pino";
@@ -27,8 +28,9 @@ export interface DaemonInfo {
 export interface Engines extends AsyncDisposable {
   machines: MachineEngine;
   images: ImageEngine;
+  storage: StorageEngine;
   recover: Recover;
-  /** Starts the machines that start with the host. */
+  /** Starts the machines that start with the host, and object storage where it was up. */
   autostart(): Promise<void>;
 }
 
@@ -84,6 +86,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const control = await createControl({
     machines: engines.machines,
     images: engines.images,
+    storage: engines.storage,
     store,
     log,
     version,

@@ -1,5 +1,5 @@
 /** skepd as its tests start it: the whole process, on engines whose work can be made to hang. */
-import { DirectoryMachines, OneImage } from "@skep/control/testing";
+import { DirectoryMachines, MapStorage, OneImage } from "@skep/control/testing";
 import { serve } from "./serve.ts";
 
 await serve(process.argv.slice(2), async ({ home }) => {
@@ -7,6 +7,7 @@ await serve(process.argv.slice(2), async ({ home }) => {
   return {
     machines,
     images: new OneImage(),
+    storage: new MapStorage(home),
     recover: machines.recover,
     autostart: async () => {},
     [Symbol.asyncDispose]: async () => {},

@@ -10,19 +10,22 @@ import Fastify, {
   LogController,
 } from "fastify";
 import type { App, Context } from "./context.ts";
-import type { ImageEngine, MachineEngine } from "./engines.ts";
+import type { ImageEngine, MachineEngine, StorageEngine } from "./engines.ts";
 import { fail } from "./errors.ts";
 import { Events } from "./events.ts";
 import { Jobs } from "./jobs.ts";
 import { TlsListener } from "./listener.ts";
 import { createMetrics } from "./metrics.ts";
 import { documentRoutes } from "./openapi.ts";
+import { accountRoutes } from "./routes/accounts.ts";
+import { bucketRoutes } from "./routes/buckets.ts";
 import { consoleRoutes } from "./routes/console.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { execRoutes } from "./routes/exec.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { machineRoutes } from "./routes/machines.ts";
+import { storageRoutes } from "./routes/storage.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { Tokens } from "./tokens.ts";
@@ -31,6 +34,7 @@ import { validatorCompiler } from "./validation.ts";
 export interface ControlOptions {
   machines: MachineEngine;
   images: ImageEngine;
+  storage: StorageEngine;
   /** From `openStore`; the caller closes it after the control. */
   store: DatabaseSync;
   log: FastifyBaseLogger;
@@ -62,7 +66,7 @@ export interface Control extends AsyncDisposable {
 const bodyLimit = 8 * 1024 * 1024;
 
 export async function createControl(options: ControlOptions): Promise<Control> {
-  const { store, log, machines, images, version, home } = options;
+  const { store, log, machines, images, storage, version, home } = options;
   const app: App = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -84,6 +88,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
   const context: Context = {
     machines,
     images,
+    storage,
     jobs,
     events,
     tokens,
@@ -141,6 +146,9 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     consoleRoutes,
     execRoutes,
     imageRoutes,
+    storageRoutes,
+    accountRoutes,
+    bucketRoutes,
     jobRoutes,
     eventRoutes,
     tokenRoutes,

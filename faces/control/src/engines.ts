@@ -3,8 +3,10 @@
  * @skep/machines and @skep/images have these shapes; fault tests bring their own.
  */
 import type { Duplex } from "node:stream";
+import type { Accounts } from "@skep/accounts";
 import type {
   Arch,
+  Bucket,
   CatalogEntry,
   Check,
   ImageBuild,
@@ -14,6 +16,7 @@ import type {
   MachineEdit,
   MachineRequest,
   MachineStats,
+  ObjectPage,
   Port,
   PortRequest,
   Pruned,
@@ -21,6 +24,8 @@ import type {
   RemoveRequest,
   StartRequest,
   StopRequest,
+  Storage,
+  StorageUp,
 } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 import type { StoredImage } from "@skep/images";
@@ -63,4 +68,28 @@ export interface ImageEngine {
   prune(inUse: { has(digest: string): boolean }, all?: boolean): Promise<Pruned>;
   catalog(): Maybe<CatalogEntry[]>;
   verify(ref: string): Promise<unknown>;
+}
+
+/** A bucket as the store has it: its owner is an account's canonical id. */
+export interface OwnedBucket extends Omit<Bucket, "account"> {
+  owner: string;
+}
+
+/** Object storage. Whatever is asked of it starts it, but for `status`, `metrics` and `doctor`. */
+export interface StorageEngine {
+  status(): Promise<Storage>;
+  start(): Promise<void>;
+  up(request: StorageUp): Promise<Storage>;
+  down(): Promise<Storage>;
+  /** Accounts and keys; opened at the first use. */
+  accounts(): Accounts;
+  buckets(): Promise<OwnedBucket[]>;
+  bucket(name: string): Promise<OwnedBucket>;
+  createBucket(name: string, owner: string): Promise<OwnedBucket>;
+  removeBucket(name: string): Promise<void>;
+  objects(bucket: string, query: Record<string, string>): Promise<ObjectPage>;
+  removeObjects(bucket: string, keys: readonly string[]): Promise<void>;
+  /** Prometheus' text format; empty while it does not run. */
+  metrics(): Promise<string>;
+  doctor(thorough: boolean): Promise<Check[]>;
 }

@@ -41,6 +41,21 @@ export const controlErrors = {
     status: 500,
   },
   SHUTTING_DOWN: { message: "skepd is about to end", hint: "try again in a moment", status: 503 },
+  ACCOUNT_HAS_BUCKETS: {
+    message: 'account "{name}" still owns {count} buckets ("{first}")',
+    hint: "empty and remove them first: skep bucket ls; skep bucket rm NAME",
+    status: 409,
+  },
+  BUCKET_NAME_INVALID: {
+    message: 'bucket name "{name}" is not allowed',
+    hint: "use 3 to 63 lower-case letters, digits, dots and dashes, beginning and ending with a letter or digit",
+    status: 400,
+  },
+  ENDPOINT_INVALID: {
+    message: '"{endpoint}" is not an endpoint',
+    hint: "write https://HOST:PORT",
+    status: 400,
+  },
   FRAME_INVALID: { message: "the socket's frame is not valid: {why}", status: 400 },
 } as const satisfies ErrorTable;
 

@@ -4,6 +4,8 @@
  */
 import { type Static, type TSchema, Type } from "typebox";
 
+export * from "./storage-schemas.ts";
+
 const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 const strict = { additionalProperties: false } as const;
 

@@ -22,11 +22,19 @@ export function systemRoutes(app: App, context: Context): void {
       schema: {
         operationId: "doctor",
         tags: ["system"],
-        description: "Whether this host has what skep needs.",
+        description:
+          "Whether this host has what skep needs, and what is stored is whole; `thorough` reads all of it, however long that takes.",
+        querystring: Type.Object(
+          { thorough: Type.Optional(Type.Boolean()) },
+          { additionalProperties: false },
+        ),
         response: answers(200, Type.Array(Check)),
       },
     },
-    () => context.machines.doctor(),
+    async ({ query }) => {
+      const checks = [context.machines.doctor(), context.storage.doctor(query.thorough === true)];
+      return (await Promise.all(checks)).flat();
+    },
   );
   app.put(
     "/v1/listen",
@@ -72,7 +80,8 @@ export function systemRoutes(app: App, context: Context): void {
     },
     async (_request, reply) => {
       const { registry } = context.metrics;
-      return reply.type(registry.contentType).send(await registry.metrics());
+      const texts = await Promise.all([registry.metrics(), context.storage.metrics()]);
+      return reply.type(registry.contentType).send(texts.join(""));
     },
   );
 }

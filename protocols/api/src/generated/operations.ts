@@ -1,5 +1,91 @@
 // Made by scripts/generate-client.ts from the OpenAPI document of faces/control: npm run generate
 
+export interface AccessKey {
+  accessKeyId: string;
+  /** its name */
+  account: string;
+  /** may be empty */
+  name: string;
+  /** empty: all that its account may */
+  scopes: ({
+    bucket: string;
+    access: "read" | "write";
+  })[];
+  createdAt: string;
+  lastUsedAt: string | null;
+}
+
+export interface AccessKeyCreate {
+  /** default: the first account */
+  account?: string;
+  name?: string;
+  scopes?: ({
+    bucket: string;
+    access: "read" | "write";
+  })[];
+  /** to take over a known key */
+  accessKeyId?: string;
+  secret?: string;
+}
+
+export interface AccessKeyCreated {
+  key: {
+    accessKeyId: string;
+    /** its name */
+    account: string;
+    /** may be empty */
+    name: string;
+    /** empty: all that its account may */
+    scopes: ({
+      bucket: string;
+      access: "read" | "write";
+    })[];
+    createdAt: string;
+    lastUsedAt: string | null;
+  };
+  /** shown once */
+  secret: string;
+}
+
+export interface Account {
+  /** canonical id */
+  id: string;
+  /** twelve digits, as in ARNs */
+  number: string;
+  name: string;
+  /** may be empty */
+  email: string;
+  createdAt: string;
+}
+
+export interface AccountCreate {
+  name: string;
+  email?: string;
+  /** canonical id; a new one without */
+  id?: string;
+}
+
+export interface Bucket {
+  name: string;
+  /** its owner's name, or id where there is no such account */
+  account: string;
+  createdAt: string;
+  versioning: "off" | "enabled" | "suspended";
+  objects: number;
+  /** of all versions and parts */
+  bytes: number;
+  /** delete markers included */
+  versions: number;
+  /** unfinished */
+  uploads: number;
+}
+
+export interface BucketCreate {
+  name: string;
+  /** default: the first account */
+  account?: string;
+}
+
 export interface CatalogEntry {
   name: string;
   arch: "x86_64" | "aarch64";
@@ -255,6 +341,21 @@ export interface MachineStats {
   networkSentBytes: number | null;
 }
 
+export interface ObjectPage {
+  objects: {
+    key: string;
+    sizeBytes: number;
+    etag: string;
+    modifiedAt: string;
+  }[];
+  prefixes: string[];
+  next: string | null;
+}
+
+export interface ObjectRemoval {
+  keys: string[];
+}
+
 export interface Port {
   hostAddress: string;
   hostPort: number;
@@ -269,6 +370,23 @@ export interface PortRequest {
   hostPort: number;
   guestPort: number;
   protocol?: "tcp" | "udp";
+}
+
+export interface PresignRequest {
+  method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
+  bucket: string;
+  key?: string;
+  query?: Record<string, string>;
+  headers?: Record<string, string>;
+  expiresInSeconds?: number;
+  /** URL; without, the local socket's */
+  endpoint?: string;
+}
+
+export interface Presigned {
+  url: string;
+  socket: string | null;
+  expiresAt: string;
 }
 
 export interface Pruned {
@@ -287,6 +405,11 @@ export interface RemoveRequest {
   force?: boolean;
 }
 
+export interface Scope {
+  bucket: string;
+  access: "read" | "write";
+}
+
 export interface StartRequest {
   wait?: boolean;
   waitSeconds?: number;
@@ -297,6 +420,45 @@ export interface StopRequest {
   force?: boolean;
   /** for ACPI and the agent together */
   timeoutSeconds?: number;
+}
+
+export interface Storage {
+  /** whether storaged runs */
+  running: boolean;
+  pid: number | null;
+  version: string | null;
+  startedAt: string | null;
+  endpoint: string | null;
+  listen: string | null;
+  /** plain HTTP instead of TLS */
+  http: boolean;
+  domain: string | null;
+  region: string;
+  accessLog: boolean;
+  /** the same over HTTP for this host's user alone */
+  socket: string;
+  problem: string | null;
+  /** the CA's certificate, PEM */
+  authority: string;
+  /** the file that holds it on skepd's host */
+  authorityPath: string;
+}
+
+export interface StorageUp {
+  /** HOST:PORT; the last one, or 127.0.0.1:8443 */
+  listen?: string;
+  /** plain HTTP instead of TLS */
+  http?: boolean;
+  domain?: string | null;
+  /** a line a request; default true */
+  accessLog?: boolean;
+}
+
+export interface StoredObject {
+  key: string;
+  sizeBytes: number;
+  etag: string;
+  modifiedAt: string;
 }
 
 export interface Token {
@@ -359,6 +521,19 @@ export interface Operations {
     params: Record<never, never>;
     response: CatalogEntry[];
   };
+  createAccount: {
+    params: { body: AccountCreate };
+    response: Account;
+  };
+  createBucket: {
+    params: { body: BucketCreate };
+    response: Bucket;
+  };
+  /** An S3 access key. Good from the next request on. */
+  createKey: {
+    params: { body: AccessKeyCreate };
+    response: AccessKeyCreated;
+  };
   createMachine: {
     params: { body: MachineRequest };
     response: Job;
@@ -367,9 +542,9 @@ export interface Operations {
     params: { body: TokenCreate };
     response: TokenCreated;
   };
-  /** Whether this host has what skep needs. */
+  /** Whether this host has what skep needs, and what is stored is whole; `thorough` reads all of it, however long that takes. */
   doctor: {
-    params: Record<never, never>;
+    params: { query?: { thorough?: boolean } };
     response: Check[];
   };
   editMachine: {
@@ -393,6 +568,11 @@ export interface Operations {
     params: { path: { name: string } };
     response: Machine;
   };
+  /** The S3 endpoint as it is; starts nothing. */
+  getStorage: {
+    params: Record<never, never>;
+    response: Storage;
+  };
   importImage: {
     params: { body: ImageImport };
     response: Job;
@@ -401,6 +581,16 @@ export interface Operations {
   jobEvents: {
     params: { path: { id: string } };
     response: never;
+  };
+  /** The first one is there from the beginning. */
+  listAccounts: {
+    params: Record<never, never>;
+    response: Account[];
+  };
+  /** All accounts' buckets with what they hold. */
+  listBuckets: {
+    params: Record<never, never>;
+    response: Bucket[];
   };
   listImages: {
     params: Record<never, never>;
@@ -411,9 +601,18 @@ export interface Operations {
     params: { query?: { state?: "running" | "succeeded" | "failed" | "cancelled"; kind?: string; subject?: string; limit?: number } };
     response: Job[];
   };
+  listKeys: {
+    params: Record<never, never>;
+    response: AccessKey[];
+  };
   listMachines: {
     params: { query?: { state?: "stopped" | "starting" | "running" | "paused" | "stopping" | "damaged"; image?: string; name?: string } };
     response: Machine[];
+  };
+  /** One page, in the order of the keys' bytes. */
+  listObjects: {
+    params: { path: { bucket: string }; query?: { prefix?: string; delimiter?: string; continuation?: string; limit?: number } };
+    response: ObjectPage;
   };
   listPorts: {
     params: { path: { name: string } };
@@ -461,6 +660,11 @@ export interface Operations {
     params: Record<never, never>;
     response: never;
   };
+  /** A URL with which anyone may make this one S3 request until it expires, as the bucket's owner. */
+  presign: {
+    params: { body: PresignRequest };
+    response: Presigned;
+  };
   /** Removes what nobody needs: images without a name, left-overs, partial downloads; with `all` also each named image that no machine needs. */
   pruneImages: {
     params: { query?: { all?: boolean } };
@@ -470,13 +674,33 @@ export interface Operations {
     params: { body: ImagePull };
     response: Job;
   };
+  /** Refused while it has keys or buckets. By canonical id, number, name or email. */
+  removeAccount: {
+    params: { path: { account: string } };
+    response: undefined;
+  };
+  /** Refused while it holds anything. */
+  removeBucket: {
+    params: { path: { bucket: string } };
+    response: undefined;
+  };
   removeImage: {
     params: { path: { ref: string }; query?: { arch?: "x86_64" | "aarch64" } };
+    response: undefined;
+  };
+  /** The next request that it signs is refused. */
+  removeKey: {
+    params: { path: { id: string } };
     response: undefined;
   };
   removeMachine: {
     params: { path: { name: string }; query?: { force?: boolean } };
     response: Job;
+  };
+  /** Removes objects, or hides them behind delete markers where the bucket keeps versions. */
+  removeObjects: {
+    params: { path: { bucket: string }; body: ObjectRemoval };
+    response: undefined;
   };
   removePort: {
     params: { path: { name: string; hostPort: number }; query?: { protocol?: "tcp" | "udp" } };
@@ -520,6 +744,16 @@ export interface Operations {
     params: { path: { name: string }; body: StopRequest };
     response: Job;
   };
+  /** Ends the S3 endpoint once what is under way has ended; nothing stored is touched. */
+  storageDown: {
+    params: Record<never, never>;
+    response: Storage;
+  };
+  /** Serves S3 on TCP, now and after later starts; what is not given stays as it was. */
+  storageUp: {
+    params: { body: StorageUp };
+    response: Storage;
+  };
   /** Reads all of the image's files again and compares their digests. */
   verifyImage: {
     params: { path: { ref: string } };
@@ -537,6 +771,9 @@ export const operations = {
   buildImage: { method: "POST", path: "/v1/images/build", kind: "json" },
   cancelJob: { method: "POST", path: "/v1/jobs/{id}/cancel", kind: "json" },
   catalog: { method: "GET", path: "/v1/catalog", kind: "json" },
+  createAccount: { method: "POST", path: "/v1/accounts", kind: "json" },
+  createBucket: { method: "POST", path: "/v1/buckets", kind: "json" },
+  createKey: { method: "POST", path: "/v1/keys", kind: "json" },
   createMachine: { method: "POST", path: "/v1/machines", kind: "json" },
   createToken: { method: "POST", path: "/v1/tokens", kind: "json" },
   doctor: { method: "GET", path: "/v1/doctor", kind: "json" },
@@ -545,11 +782,16 @@ export const operations = {
   getImage: { method: "GET", path: "/v1/images/{ref}", kind: "json" },
   getJob: { method: "GET", path: "/v1/jobs/{id}", kind: "json" },
   getMachine: { method: "GET", path: "/v1/machines/{name}", kind: "json" },
+  getStorage: { method: "GET", path: "/v1/storage", kind: "json" },
   importImage: { method: "POST", path: "/v1/images/import", kind: "json" },
   jobEvents: { method: "GET", path: "/v1/jobs/{id}/events", kind: "events" },
+  listAccounts: { method: "GET", path: "/v1/accounts", kind: "json" },
+  listBuckets: { method: "GET", path: "/v1/buckets", kind: "json" },
   listImages: { method: "GET", path: "/v1/images", kind: "json" },
   listJobs: { method: "GET", path: "/v1/jobs", kind: "json" },
+  listKeys: { method: "GET", path: "/v1/keys", kind: "json" },
   listMachines: { method: "GET", path: "/v1/machines", kind: "json" },
+  listObjects: { method: "GET", path: "/v1/buckets/{bucket}/objects", kind: "json" },
   listPorts: { method: "GET", path: "/v1/machines/{name}/ports", kind: "json" },
   listTokens: { method: "GET", path: "/v1/tokens", kind: "json" },
   machineConsole: { method: "GET", path: "/v1/machines/{name}/console", kind: "socket" },
@@ -560,10 +802,15 @@ export const operations = {
   machineStats: { method: "GET", path: "/v1/machines/{name}/stats", kind: "json" },
   machineTunnel: { method: "GET", path: "/v1/machines/{name}/tunnel", kind: "socket" },
   metrics: { method: "GET", path: "/metrics", kind: "raw" },
+  presign: { method: "POST", path: "/v1/presign", kind: "json" },
   pruneImages: { method: "POST", path: "/v1/images/prune", kind: "json" },
   pullImage: { method: "POST", path: "/v1/images/pull", kind: "json" },
+  removeAccount: { method: "DELETE", path: "/v1/accounts/{account}", kind: "json" },
+  removeBucket: { method: "DELETE", path: "/v1/buckets/{bucket}", kind: "json" },
   removeImage: { method: "DELETE", path: "/v1/images/{ref}", kind: "json" },
+  removeKey: { method: "DELETE", path: "/v1/keys/{id}", kind: "json" },
   removeMachine: { method: "DELETE", path: "/v1/machines/{name}", kind: "json" },
+  removeObjects: { method: "POST", path: "/v1/buckets/{bucket}/remove", kind: "json" },
   removePort: { method: "DELETE", path: "/v1/machines/{name}/ports/{hostPort}", kind: "json" },
   removeToken: { method: "DELETE", path: "/v1/tokens/{id}", kind: "json" },
   restartMachine: { method: "POST", path: "/v1/machines/{name}/restart", kind: "json" },
@@ -572,6 +819,8 @@ export const operations = {
   sshConfig: { method: "GET", path: "/v1/ssh-config", kind: "raw" },
   startMachine: { method: "POST", path: "/v1/machines/{name}/start", kind: "json" },
   stopMachine: { method: "POST", path: "/v1/machines/{name}/stop", kind: "json" },
+  storageDown: { method: "POST", path: "/v1/storage/down", kind: "json" },
+  storageUp: { method: "POST", path: "/v1/storage/up", kind: "json" },
   verifyImage: { method: "POST", path: "/v1/images/{ref}/verify", kind: "json" },
   version: { method: "GET", path: "/v1/version", kind: "json" },
 } as const;
