@@ -18,7 +18,7 @@ import { createdHeaders, newAttributes } from "./object-headers.ts";
 import { storeObject } from "./operations/store-object.ts";
 import { checkPostPolicy, type FormFields, type SizeLimits } from "./post-policy.ts";
 import { checkKey } from "./route.ts";
-import { document, parseXml, tag } from "./xml.ts";
+import { nest, parseXml, tag } from "./xml.ts";
 
 /** Of all fields before the file, as S3 has it. */
 const maxFieldsBytes = 20_000;
@@ -246,7 +246,8 @@ function answer(
       return {
         status: 201,
         headers: answered,
-        body: document("PostResponse", ...named, tag("ETag", `"${etag}"`)),
+        // Of all documents of S3 this one has no namespace.
+        body: nest("PostResponse", ...named, tag("ETag", `"${etag}"`)),
       };
     }
     default:

@@ -18,11 +18,11 @@ import {
 const maxGrants = 100;
 
 const grantHeaders: readonly (readonly [string, Permission])[] = [
-  ["x-amz-grant-full-control", "FULL_CONTROL"],
   ["x-amz-grant-read", "READ"],
   ["x-amz-grant-write", "WRITE"],
   ["x-amz-grant-read-acp", "READ_ACP"],
   ["x-amz-grant-write-acp", "WRITE_ACP"],
+  ["x-amz-grant-full-control", "FULL_CONTROL"],
 ];
 
 /** Of whom the ACL will be, and who answers for the ids in it. */
@@ -155,10 +155,12 @@ function groupOf(uri: string): Group {
 
 const schemaInstance = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"';
 
-/** The document of GetBucketAcl and GetObjectAcl. */
+/** The document of GetBucketAcl and GetObjectAcl: groups first, as other servers do. */
 export function aclToXml(acl: Acl | undefined, owner: string, accounts: Accounts): string {
   const person = (id: string) => tag("ID", id) + tag("DisplayName", findAccount(accounts, id)?.name);
-  const list = (acl ?? [{ id: owner, permission: "FULL_CONTROL" } as const]).map((grant) => {
+  const all: Acl = acl ?? [{ id: owner, permission: "FULL_CONTROL" }];
+  const ordered = [...all.filter((grant) => "group" in grant), ...all.filter((grant) => "id" in grant)];
+  const list = ordered.map((grant) => {
     const grantee =
       "id" in grant
         ? `<Grantee ${schemaInstance} xsi:type="CanonicalUser">${person(grant.id)}</Grantee>`
