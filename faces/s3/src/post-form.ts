@@ -30,15 +30,15 @@ export async function postObject(request: S3Request): Promise<S3Response> {
   await using form = await readForm(request);
   const { fields } = form;
   const identity = identify(request, fields);
+  const key = keyOf(fields, form.fileName);
   const limits =
     fields.policy === undefined
       ? undefined
       : checkPostPolicy(
           fields.policy,
-          { ...fields, bucket: request.bucketName },
+          { ...fields, key, bucket: request.bucketName },
           request.service.clock.now(),
         );
-  const key = keyOf(fields, form.fileName);
   const upload = asPut(request, fields, identity, key);
   upload.authorize("s3:PutObject", { bucket: request.bucket, key });
   const object = await storeObject(upload, key, fileBody(form, upload, limits), {

@@ -4,10 +4,10 @@ import { fail } from "../errors.ts";
 import { versionHeader } from "../object-headers.ts";
 import { headForAction } from "../operations/existing.ts";
 import { parseXml } from "../xml.ts";
-import { type Acl, aclToStore, storedAcl } from "./acl.ts";
+import { aclToStore, storedAcl } from "./acl.ts";
 import { type AclOwners, aclFromHeaders, aclFromXml, aclToXml } from "./acl-input.ts";
 import { accessOf } from "./bucket-access.ts";
-import { isOnlyFullControl, refusePublic } from "./new-resources.ts";
+import { refuseAcl, refusePublic } from "./new-resources.ts";
 
 const maxAclBytes = 256 * 1024;
 
@@ -48,13 +48,11 @@ async function aclToSet(request: S3Request, bucket: Bucket, owner: string): Prom
   const text = await request.bodyText(maxAclBytes);
   if (asked !== undefined && text !== "") throw fail("UnexpectedContent");
   if (asked === undefined && text === "") throw fail("MissingSecurityHeader", { header: "x-amz-acl" });
-  const acl: Acl = asked?.acl ?? aclFromXml(parseXml(text, "AccessControlPolicy"), owners);
+  const given = asked ?? { acl: aclFromXml(parseXml(text, "AccessControlPolicy"), owners) };
   if (accessOf(bucket).ownership === "BucketOwnerEnforced") {
-    if (asked?.canned !== "bucket-owner-full-control" && !isOnlyFullControl(acl, bucket.owner)) {
-      throw fail("AccessControlListNotSupported");
-    }
+    refuseAcl(given, bucket.owner);
     return undefined;
   }
-  refusePublic(bucket, acl);
-  return aclToStore(acl, owner);
+  refusePublic(bucket, given.acl);
+  return aclToStore(given.acl, owner);
 }

@@ -3,7 +3,7 @@ import type { Bucket, Json } from "@skep/objects";
 import type { S3Request } from "../context.ts";
 import { fail } from "../errors.ts";
 import { type Acl, aclToStore, isPublicAcl } from "./acl.ts";
-import { aclFromHeaders } from "./acl-input.ts";
+import { aclFromHeaders, type HeaderAcl } from "./acl-input.ts";
 import { accessOf, type Ownership, ownerships } from "./bucket-access.ts";
 
 /** What the headers of CreateBucket set: ACL and object ownership. */
@@ -54,10 +54,8 @@ export function newObjectAcl(request: S3Request, bucket: Bucket): Json | undefin
   const asked = aclFromHeaders(request.headers, { owner, bucketOwner: bucket.owner, accounts });
   if (asked === undefined) return undefined;
   if (accessOf(bucket).ownership === "BucketOwnerEnforced") {
-    if (asked.canned === "bucket-owner-full-control" || isOnlyFullControl(asked.acl, bucket.owner)) {
-      return undefined;
-    }
-    throw fail("AccessControlListNotSupported");
+    refuseAcl(asked, bucket.owner);
+    return undefined;
   }
   refusePublic(bucket, asked.acl);
   return aclToStore(asked.acl, owner);
@@ -66,6 +64,13 @@ export function newObjectAcl(request: S3Request, bucket: Bucket): Json | undefin
 /** An ACL that says what holds without ACLs too. */
 export function isOnlyFullControl(acl: Acl, owner: string): boolean {
   return aclToStore(acl, owner) === undefined;
+}
+
+/** Without ACLs only one is taken that says no more than the bucket owner's full control, by that name. */
+export function refuseAcl({ acl, canned }: HeaderAcl, owner: string): void {
+  const harmless =
+    canned === undefined ? isOnlyFullControl(acl, owner) : canned === "bucket-owner-full-control";
+  if (!harmless) throw fail("AccessControlListNotSupported");
 }
 
 /** AccessDenied for an ACL that opens something to everyone where the bucket blocks that. */

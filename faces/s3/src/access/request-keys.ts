@@ -31,7 +31,8 @@ const looks = new Map<string, Look>([
   ["aws:principalarn", ({ identity }) => identity.account && `arn:aws:iam::${identity.account.number}:root`],
   ["aws:userid", ({ identity }) => identity.account?.id ?? "anonymous"],
   ["aws:username", ({ identity }) => identity.account?.name],
-  ["s3:prefix", parameter("prefix")],
+  // Of a request for one key, whose absence only he learns who may list it: that key.
+  ["s3:prefix", ({ query, key }) => query.get("prefix") ?? (key === "" ? undefined : key)],
   ["s3:delimiter", parameter("delimiter")],
   ["s3:max-keys", parameter("max-keys")],
   ["s3:versionid", parameter("versionId")],

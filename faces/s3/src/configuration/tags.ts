@@ -73,6 +73,8 @@ export function checkTags(tags: readonly [string, string][], most: number): Tags
 }
 
 export function tagsToXml(tags: Readonly<Tags>): string {
-  const list = Object.entries(tags).map(([key, value]) => nest("Tag", tag("Key", key), tag("Value", value)));
+  const list = Object.keys(tags)
+    .sort()
+    .map((key) => nest("Tag", tag("Key", key), tag("Value", tags[key])));
   return document("Tagging", nest("TagSet", ...list));
 }
