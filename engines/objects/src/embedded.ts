@@ -3,6 +3,7 @@ import { SkepError } from "@skep/base";
 import { BlobLifetimes } from "./blobs/lifetimes.ts";
 import { BlobWriter, type BodyCheck, checkLength, gather, type WrittenBlob } from "./blobs/write.ts";
 import { BucketObjects } from "./bucket-objects.ts";
+import { isFullDisk } from "./commit/committer.ts";
 import { partInfo } from "./commit/plan-uploads.ts";
 import { disk } from "./disk.ts";
 import { fail } from "./errors.ts";
@@ -14,6 +15,7 @@ import type { Synchronous } from "./index/schema.ts";
 import { lockStore } from "./lock.ts";
 import { type StorePaths, storePaths } from "./paths.ts";
 import type { FoundVersion, Page } from "./read/queries.ts";
+import { sweepBlobs } from "./sweep.ts";
 import type {
   Attributes,
   Bucket,
@@ -116,7 +118,7 @@ export class EmbeddedStore implements BucketStore {
     const log = options.log ?? (() => undefined);
     try {
       const store = new EmbeddedStore({ ...settings, log, paths, lock }, (onRemoved) =>
-        openLocal({ ...settings, paths, clock: options.clock ?? Date.now, onRemoved }),
+        openLocal({ ...settings, paths, log, clock: options.clock ?? Date.now, onRemoved }),
       );
       const { rebuilt, recovery } = store.#backend.opened;
       if (rebuilt !== undefined) log(`the index was made anew from the journal: ${rebuilt}`);
@@ -125,7 +127,7 @@ export class EmbeddedStore implements BucketStore {
       return store;
     } catch (error) {
       lock?.[Symbol.dispose]();
-      throw error;
+      throw isFullDisk(error) ? fail("STORE_FULL", { path: paths.directory }, { cause: error }) : error;
     }
   }
 
@@ -272,7 +274,7 @@ export class EmbeddedStore implements BucketStore {
         throw error;
       }
     } catch (error) {
-      throw isDiskFull(error) ? fail("STORE_FULL", { path: this.#paths.directory }, { cause: error }) : error;
+      throw isFullDisk(error) ? fail("STORE_FULL", { path: this.#paths.directory }, { cause: error }) : error;
     } finally {
       this.#lifetimes.endWriting(name);
     }
@@ -528,6 +530,20 @@ export class EmbeddedStore implements BucketStore {
     return new BucketObjects(this, bucket, options);
   }
 
+  /** Removes blobs that nothing points to: left by a crash between writing and committing them. */
+  async sweep(options: { signal?: AbortSignal } = {}): Promise<{ removed: number }> {
+    return sweepBlobs(
+      {
+        files: this.#files,
+        paths: this.#paths,
+        isKnown: (name) => this.#lifetimes.isKnown(name),
+        inIndex: (names) => this.#backend.read({ kind: "knownBlobs", names }),
+        remove: (name) => this.#blobs.remove(name),
+      },
+      options.signal,
+    );
+  }
+
   #unlink(name: string): void {
     // One that cannot be unlinked is an orphan, and is swept later.
     const unlinking = this.#blobs
@@ -595,9 +611,4 @@ function markers<N extends string>(
 /** A property, or none where its value is undefined. */
 function given<N extends string, T>(name: N, value: T | undefined): { [name in N]?: T } {
   return (value === undefined ? {} : { [name]: value }) as { [name in N]?: T };
-}
-
-function isDiskFull(error: unknown): boolean {
-  const code = (error as { code?: string }).code;
-  return code === "ENOSPC" || code === "EDQUOT";
 }

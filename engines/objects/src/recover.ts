@@ -1,4 +1,5 @@
 import type { DatabaseSync } from "node:sqlite";
+import { weightOf } from "./commit/batch.ts";
 import { fail } from "./errors.ts";
 import { IndexWriter } from "./index/apply.ts";
 import type { Mutation, Place } from "./index/rows.ts";
@@ -87,11 +88,10 @@ function isLastWritten(journal: Journal, segment: number): boolean {
 export function mutationsOf(segment: number, record: ScannedRecord): [Mutation, Place][] {
   const mutations = JSON.parse(record.json) as Mutation[];
   const { position, header } = record;
-  const puts = mutations.filter((mutation) => "put" in mutation).length;
   const place: Place = {
     segment,
     position,
-    weight: puts === 0 ? 0 : Math.floor(recordBytes(header) / puts),
+    weight: weightOf(mutations, recordBytes(header)),
     inlineAt: position + headerBytes + header.jsonBytes,
     inlineCrc: header.inlineCrc,
   };

@@ -3,11 +3,13 @@ import { crc32 } from "node:zlib";
 import { isErrno, type SkepError, toSkepError } from "@skep/base";
 import { fail } from "../errors.ts";
 import type { Files, SyncFile } from "../files.ts";
-import { type Applied, IndexWriter } from "../index/apply.ts";
+import { IndexWriter } from "../index/apply.ts";
 import { type IndexedVersion, IndexQueries } from "../index/queries.ts";
 import type { BucketRow, Mutation } from "../index/rows.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { StorePaths } from "../paths.ts";
+import { OpenBatch } from "./batch.ts";
+import { Cleaning } from "./cleaning.ts";
 import type { Kind, Operation, OperationOf } from "./operations.ts";
 import type { Plan, Planning } from "./plan.ts";
 import { planCreateBucket, planDeleteBucket, planUpdateBucket } from "./plan-buckets.ts";
@@ -25,6 +27,7 @@ export interface CommitterOptions {
   minimumPartBytes: number;
   /** What must stay free on the disk; below it only what frees space is taken. */
   reserveBytes: number;
+  log: (message: string) => void;
 }
 
 export type Answer = { value: unknown } | { error: SkepError };
@@ -61,6 +64,8 @@ export class Committer {
   readonly #writer: IndexWriter;
   readonly #queries: IndexQueries;
   #buckets = new Map<number, BucketRow>();
+  readonly #cleaning: Cleaning;
+  #cleaningFailed = false;
   #sequence: number;
   /** Why nothing can be written until the store is opened again. */
   #broken: unknown;
@@ -70,6 +75,7 @@ export class Committer {
     this.#writer = new IndexWriter(options.index);
     this.#queries = new IndexQueries(options.index);
     this.#sequence = this.#writer.applied().sequence + 1;
+    this.#cleaning = new Cleaning(options.journal, this.#writer);
     this.#loadBuckets();
   }
 
@@ -78,63 +84,119 @@ export class Committer {
   }
 
   run(operations: readonly Operation[]): BatchResult {
-    if (this.#broken !== undefined) return this.#refuseAll(operations, this.#broken);
-    const { journal } = this.#options;
-    const batch = new OpenBatch(journal, this.#sequence);
     const answers: Answer[] = [];
+    const removedBlobs: string[] = [];
     try {
-      if (journal.position >= this.#options.segmentBytes) {
-        journal.roll();
-        batch.restart();
-      }
       const full = this.#isFull();
-      this.#writer.begin();
-      for (const operation of operations) answers.push(this.#perform(operation, batch, full));
-      if (batch.buffers.length === 0) {
-        this.#writer.rollback();
-        return { answers, removedBlobs: [] };
-      }
-      journal.append({ start: batch.start, buffers: batch.buffers, end: batch.position });
+      this.#write((batch) => {
+        for (const operation of operations) answers.push(this.#perform(operation, batch, full, removedBlobs));
+        return batch.buffers.length > 0;
+      });
+      this.#cleaningFailed = false;
+      return { answers, removedBlobs };
     } catch (error) {
-      return this.#undo(operations, error);
+      const refusal = isFullDisk(error) ? this.#fullError(error) : toSkepError(error);
+      return { answers: operations.map(() => ({ error: refusal })), removedBlobs: [] };
+    }
+  }
+
+  /** Whether `clean` has something to do. */
+  get needsCleaning(): boolean {
+    return this.#broken === undefined && !this.#cleaningFailed && this.#cleaning.isDue();
+  }
+
+  /** One bounded step of giving back the journal's dead space. */
+  clean(): void {
+    let isDone = false;
+    try {
+      this.#write((batch) => {
+        isDone = this.#cleaning.step(batch);
+        return isDone || batch.buffers.length > 0;
+      });
+      if (isDone) this.#options.journal.removeOldest();
+    } catch (error) {
+      // The journal is as before. It is tried again after the next batch that could be written.
+      this.#cleaningFailed = true;
+      this.#cleaning.restart();
+      this.#options.log(`cleaning the journal failed: ${(error as Error).message}`);
+    }
+  }
+
+  /**
+   * Index and journal take all that `fill` adds to the batch, durably, or nothing of it. `fill` says
+   * whether there is anything to keep.
+   */
+  #write(fill: (batch: OpenBatch) => boolean): void {
+    if (this.#broken !== undefined) throw this.#broken;
+    const { journal, segmentBytes } = this.#options;
+    let batch: OpenBatch;
+    try {
+      if (journal.position >= segmentBytes) journal.roll();
+      this.#writer.begin();
+      batch = new OpenBatch(journal, this.#sequence, (mutation, place) => {
+        this.#writer.apply(mutation, place);
+        this.#remember(mutation);
+      });
+      if (!fill(batch)) {
+        this.#writer.rollback();
+        return;
+      }
+      if (batch.buffers.length > 0) journal.append(batch);
+    } catch (error) {
+      this.#rollBack();
+      throw error;
     }
     try {
       this.#writer.commit(batch.applied());
     } catch (error) {
-      return this.#takeBack(operations, batch.start, error);
+      // The journal has what the index could not take.
+      this.#breakUnless(() => journal.truncate(batch.start));
+      this.#rollBack();
+      throw error;
     }
     this.#sequence = batch.sequence;
-    return { answers, removedBlobs: batch.removedBlobs };
   }
 
-  #perform(operation: Operation, batch: OpenBatch, full: boolean): Answer {
+  #rollBack(): void {
+    this.#breakUnless(() => {
+      this.#writer.rollback();
+      this.#loadBuckets();
+    });
+    if (this.#options.journal.failure !== undefined) this.#broken = this.#options.journal.failure;
+  }
+
+  #breakUnless(repair: () => void): void {
+    try {
+      repair();
+    } catch (error) {
+      this.#broken ??= error;
+    }
+  }
+
+  #perform(operation: Operation, batch: OpenBatch, full: boolean, removedBlobs: string[]): Answer {
     let plan: Plan;
     try {
       if (full && growing.has(operation.kind)) throw this.#fullError();
       const make = plans[operation.kind] as (planning: Planning, operation: Operation) => Plan;
-      plan = make(this.#planning(batch.sequence), operation);
+      plan = make(this.#planning(batch), operation);
     } catch (error) {
       return { error: toSkepError(error) };
     }
-    if (plan.mutations.length > 0) {
-      batch.add(plan, (mutation, place) => {
-        this.#writer.apply(mutation, place);
-        this.#remember(mutation);
-      });
-    }
+    if (plan.mutations.length > 0) batch.add(plan);
+    if (plan.removedBlobs !== undefined) removedBlobs.push(...plan.removedBlobs);
     return { value: plan.result };
   }
 
-  #planning(sequence: number): Planning {
+  #planning(batch: OpenBatch): Planning {
     const { clock, random, minimumPartBytes } = this.#options;
     return {
       queries: this.#queries,
       buckets: this.#buckets,
-      sequence,
+      sequence: batch.sequence,
       minimumPartBytes,
       now: clock,
       random,
-      readInline: (version) => this.#readInline(version),
+      readInline: (version) => batch.inlineAt(version.segment, version.inlineAt) ?? this.#readInline(version),
     };
   }
 
@@ -168,36 +230,6 @@ export class Committer {
   #fullError(cause?: unknown): SkepError {
     return fail("STORE_FULL", { path: this.#options.paths.directory }, { cause });
   }
-
-  /** The journal is as it was before the batch, unless taking back failed as well. */
-  #undo(operations: readonly Operation[], error: unknown): BatchResult {
-    try {
-      this.#writer.rollback();
-      this.#loadBuckets();
-    } catch (second) {
-      this.#broken = second;
-    }
-    return this.#refuseAll(operations, error);
-  }
-
-  /** The journal has the batch and the index could not take it. */
-  #takeBack(operations: readonly Operation[], start: number, error: unknown): BatchResult {
-    try {
-      this.#options.journal.truncate(start);
-    } catch (second) {
-      this.#broken = second;
-    }
-    return this.#undo(operations, error);
-  }
-
-  #refuseAll(operations: readonly Operation[], error: unknown): BatchResult {
-    const refusal = isFullDisk(error) ? this.#fullError(error) : toSkepError(error);
-    return { answers: operations.map(() => ({ error: refusal })), removedBlobs: [] };
-  }
-
-  applied(): Applied {
-    return this.#writer.applied();
-  }
 }
 
 /** The file system's word for it, or SQLite's. */
@@ -205,58 +237,4 @@ export function isFullDisk(error: unknown): boolean {
   return (
     isErrno(error, "ENOSPC") || isErrno(error, "EDQUOT") || (error as { errcode?: number }).errcode === 13
   );
-}
-
-/** The records of a batch while they are made. */
-class OpenBatch {
-  readonly #journal: Journal;
-  readonly buffers: Uint8Array[] = [];
-  readonly removedBlobs: string[] = [];
-  sequence: number;
-  start: number;
-  position: number;
-
-  constructor(journal: Journal, sequence: number) {
-    this.#journal = journal;
-    this.sequence = sequence;
-    this.start = journal.position;
-    this.position = journal.position;
-  }
-
-  /** After the journal has a new head. */
-  restart(): void {
-    this.start = this.#journal.position;
-    this.position = this.start;
-  }
-
-  add(plan: Plan, apply: (mutation: Mutation, place: import("../index/rows.ts").Place) => void): void {
-    const { inline, mutations } = plan;
-    const inlineCrc = inline === undefined ? 0 : crc32(inline);
-    const record = this.#journal.encode({
-      sequence: this.sequence,
-      batchStart: this.start,
-      json: JSON.stringify(mutations),
-      ...(inline === undefined ? {} : { inline }),
-      inlineCrc,
-    });
-    const total = record.length + (inline?.length ?? 0);
-    const puts = mutations.filter((mutation) => "put" in mutation).length;
-    const place = {
-      segment: this.#journal.headSegment,
-      position: this.position,
-      weight: puts === 0 ? 0 : Math.floor(total / puts),
-      inlineAt: this.position + record.length,
-      inlineCrc,
-    };
-    for (const mutation of mutations) apply(mutation, place);
-    this.buffers.push(record);
-    if (inline !== undefined && inline.length > 0) this.buffers.push(inline);
-    this.position += total;
-    this.sequence += 1;
-    if (plan.removedBlobs !== undefined) this.removedBlobs.push(...plan.removedBlobs);
-  }
-
-  applied(): Applied {
-    return { segment: this.#journal.headSegment, position: this.position, sequence: this.sequence - 1 };
-  }
 }

@@ -17,6 +17,8 @@ export class LocalBackend implements Backend {
   readonly #onRemoved: (blobs: string[]) => void;
   readonly #defer: (work: () => void) => void;
   readonly #waiting = new Waiting();
+  #isCleaning = false;
+  #isClosed = false;
 
   constructor(given: {
     opened: Backend["opened"] & { committer: Committer; index: DatabaseSync; close(): void };
@@ -49,6 +51,18 @@ export class LocalBackend implements Backend {
     }
     settle(settlers, result);
     this.#onRemoved(result.removedBlobs);
+    this.#clean();
+  }
+
+  #clean(): void {
+    if (this.#isCleaning || !this.#committer.needsCleaning) return;
+    this.#isCleaning = true;
+    this.#defer(() => {
+      this.#isCleaning = false;
+      if (this.#isClosed) return;
+      this.#committer.clean();
+      this.#clean();
+    });
   }
 
   async read<K extends QueryKind>(query: QueryOf<K>): Promise<Findings[K]> {
@@ -57,6 +71,7 @@ export class LocalBackend implements Backend {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#waiting.size > 0) this.#flush();
+    this.#isClosed = true;
     this.#reader.close();
     this.#close();
   }

@@ -15,14 +15,15 @@ export interface LocalOptions extends OpenOptions {
   clock: () => number;
   random: (bytes: number) => Uint8Array;
   onRemoved: (blobs: string[]) => void;
+  log: (message: string) => void;
   index?: IndexSource;
   defer?: (work: () => void) => void;
 }
 
 export function openLocal(options: LocalOptions): Backend {
-  const { files, paths, clock, random, onRemoved } = options;
+  const { files, paths, clock, random, onRemoved, log } = options;
   const source = options.index ?? indexFile(paths.index, options.synchronous);
-  const opened = openCommitter({ files, paths, source, clock, random }, options);
+  const opened = openCommitter({ files, paths, source, clock, random, log }, options);
   const reader = new Reader(files, paths, opened.index);
   return new LocalBackend({ opened, reader, onRemoved, defer: options.defer ?? setImmediate });
 }

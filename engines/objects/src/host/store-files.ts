@@ -35,17 +35,18 @@ export function openCommitter(
     source: IndexSource;
     clock: () => number;
     random: (bytes: number) => Uint8Array;
+    log: (message: string) => void;
   },
   options: OpenOptions,
 ): OpenedCommitter {
-  const { files, paths, source, clock, random } = given;
+  const { files, paths, source, clock, random, log } = given;
   const journal = Journal.open(files, paths, random);
   let index: DatabaseSync | undefined;
   try {
     const opened = openUsableIndex(source, journal);
     index = opened.index;
     const recovery = recover(journal, index, { directory: paths.directory });
-    const committer = new Committer({ files, paths, journal, index, clock, random, ...options });
+    const committer = new Committer({ ...options, files, paths, journal, index, clock, random, log });
     return {
       committer,
       index,

@@ -75,14 +75,13 @@ export class IndexWriter {
 
   /** Forgets a segment whose file goes. */
   dropSegment(number: number): void {
+    this.#live.delete(number);
     this.#run("DELETE FROM segments WHERE number=?", number);
   }
 
-  segments(): { number: number; live: number }[] {
-    return this.#statement("SELECT number, live FROM segments ORDER BY number").all() as unknown as {
-      number: number;
-      live: number;
-    }[];
+  /** Of all segments. */
+  liveBytes(): number {
+    return (this.#get("SELECT coalesce(sum(live), 0) AS live FROM segments") as { live: number }).live;
   }
 
   apply(mutation: Mutation, place: Place): void {

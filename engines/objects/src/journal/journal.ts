@@ -12,11 +12,12 @@ import {
   segmentHeaderBytes,
 } from "./segment.ts";
 
-/** What is written at once: the records of one batch. */
+/** What is written at once: the records of one batch, from `start` on. */
 export interface Batch {
-  start: number;
-  buffers: Uint8Array[];
-  end: number;
+  readonly start: number;
+  readonly buffers: readonly Uint8Array[];
+  /** Where they end. */
+  readonly position: number;
 }
 
 /** The segments of a store's journal; only the last, the head, is written to. */
@@ -28,6 +29,10 @@ export class Journal {
   #head!: SyncFile;
   #mark: Uint8Array = new Uint8Array(markBytes);
   #position = 0;
+  /** Of the segments before the head. */
+  #closedBytes = 0;
+  /** Set where a failed write could not be taken back: what the head holds is not known. */
+  failure: unknown;
 
   private constructor(files: Files, paths: StorePaths, random: (bytes: number) => Uint8Array) {
     this.#files = files;
@@ -47,6 +52,7 @@ export class Journal {
       .filter((number) => number !== undefined)
       .sort((one, other) => one - other);
     journal.#openHead();
+    for (const number of journal.#segments.slice(0, -1)) journal.#closedBytes += journal.#sizeOf(number);
     return journal;
   }
 
@@ -61,6 +67,10 @@ export class Journal {
   /** Where the next batch begins. */
   get position(): number {
     return this.#position;
+  }
+
+  get sizeBytes(): number {
+    return this.#closedBytes + this.#position;
   }
 
   #openHead(): void {
@@ -93,6 +103,8 @@ export class Journal {
   #create(number: number): void {
     const file = this.#files.openSync(this.#paths.segment(number), "write");
     try {
+      // What an earlier attempt may have left.
+      file.truncate(0);
       const mark = this.#random(markBytes);
       file.write([encodeSegmentHeader(number, mark)], 0);
       file.datasync();
@@ -114,21 +126,27 @@ export class Journal {
 
   /** Begins a new head. */
   roll(): void {
+    const closed = this.#position;
     this.#create(this.headSegment + 1);
+    this.#closedBytes += closed;
   }
 
   encode(record: NewRecord): Buffer {
     return encodeRecord(this.#mark, record);
   }
 
-  /** On stable storage when it returns. Where it throws nothing was written, unless `takeBack` throws too. */
+  /** On stable storage when it returns; where it throws nothing was written, or `failure` is set. */
   append(batch: Batch): void {
     try {
       this.#head.write(batch.buffers, batch.start);
       this.#head.datasync();
-      this.#position = batch.end;
+      this.#position = batch.position;
     } catch (error) {
-      this.truncate(batch.start);
+      try {
+        this.truncate(batch.start);
+      } catch (second) {
+        this.failure = second;
+      }
       throw error;
     }
   }
@@ -143,17 +161,18 @@ export class Journal {
   /** Removes the oldest segment. */
   removeOldest(): void {
     const number = this.#segments[0] as number;
+    const bytes = this.#sizeOf(number);
     try {
       this.#files.unlinkSync(this.#paths.segment(number));
     } catch (error) {
       if (!isErrno(error, "ENOENT")) throw error;
     }
     this.#segments.shift();
+    this.#closedBytes -= bytes;
     this.#files.syncDirectorySync(this.#paths.journal);
   }
 
-  sizeOf(segment: number): number {
-    if (segment === this.headSegment) return this.#position;
+  #sizeOf(segment: number): number {
     const file = this.#files.openSync(this.#paths.segment(segment), "read");
     try {
       return file.size();

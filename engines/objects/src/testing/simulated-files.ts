@@ -1,0 +1,238 @@
+import { dirname } from "node:path";
+import type { AsyncFile, Files, SyncFile } from "../files.ts";
+import type { Random } from "./random.ts";
+import { Crash, type Schedule } from "./schedule.ts";
+
+type Change = { kind: "write"; at: number; bytes: Buffer } | { kind: "truncate"; size: number };
+
+/** A file's content, what of it is on stable storage, and the changes between the two. */
+class Inode {
+  content: Buffer = Buffer.alloc(0);
+  stable: Buffer = Buffer.alloc(0);
+  pending: Change[] = [];
+
+  change(change: Change): void {
+    this.content = applied(this.content, change);
+    this.pending.push(change);
+  }
+
+  sync(): void {
+    this.stable = this.content;
+    this.pending = [];
+  }
+}
+
+function applied(content: Buffer, change: Change): Buffer {
+  if (change.kind === "truncate") {
+    const next = Buffer.alloc(change.size);
+    content.copy(next, 0, 0, change.size);
+    return next;
+  }
+  const next = Buffer.alloc(Math.max(content.length, change.at + change.bytes.length));
+  content.copy(next);
+  change.bytes.copy(next, change.at);
+  return next;
+}
+
+const sectorBytes = 64;
+
+/**
+ * A file system in memory that forgets as a disk does: what was not flushed may be there after a power
+ * loss, wholly, in part or not at all, and so may a name whose folder was not flushed.
+ */
+export class SimulatedFiles implements Files {
+  readonly #random: Random;
+  #names = new Map<string, Inode>();
+  #stableNames = new Map<string, Inode>();
+  #schedule: Schedule;
+  /** How often a write fails because the disk is full. */
+  fullProbability = 0;
+  freeBytes = Number.POSITIVE_INFINITY;
+
+  constructor(random: Random, schedule: Schedule) {
+    this.#random = random;
+    this.#schedule = schedule;
+  }
+
+  /** The machine starts again, with what it has. */
+  restart(schedule: Schedule): void {
+    this.#schedule = schedule;
+  }
+
+  /** All that was not flushed is lost, kept or torn. */
+  losePower(): void {
+    const names = new Map(this.#stableNames);
+    for (const path of new Set([...this.#names.keys(), ...names.keys()])) {
+      const current = this.#names.get(path);
+      if (current === names.get(path) || this.#random.chance(0.5)) continue;
+      if (current === undefined) names.delete(path);
+      else names.set(path, current);
+    }
+    for (const inode of new Set(names.values())) {
+      let content = inode.stable;
+      for (const change of inode.pending) {
+        const fate = this.#random.below(3);
+        if (fate === 0) continue;
+        if (fate === 1 || change.kind === "truncate") content = applied(content, change);
+        else {
+          for (let at = 0; at < change.bytes.length; at += sectorBytes) {
+            if (this.#random.chance(0.5)) continue;
+            const bytes = change.bytes.subarray(at, at + sectorBytes);
+            content = applied(content, { kind: "write", at: change.at + at, bytes });
+          }
+        }
+      }
+      inode.content = content;
+      inode.sync();
+    }
+    this.#names = names;
+    this.#stableNames = new Map(names);
+  }
+
+  /** Paths of all files. */
+  paths(): string[] {
+    return [...this.#names.keys()].sort();
+  }
+
+  /** Changes a byte as a failing disk does. */
+  damage(path: string, position: number): void {
+    const inode = this.#inode(path);
+    inode.content = Buffer.from(inode.content);
+    inode.content[position] = (inode.content[position] as number) ^ 0x20;
+    inode.sync();
+  }
+
+  size(path: string): number {
+    return this.#inode(path).content.length;
+  }
+
+  #inode(path: string): Inode {
+    const inode = this.#names.get(path);
+    if (inode === undefined) throw failure("ENOENT", path);
+    return inode;
+  }
+
+  /** A step without a middle: the machine stops before it. */
+  #step(): void {
+    if (this.#schedule.stopsHere()) throw new Crash();
+  }
+
+  openSync(path: string, mode: "read" | "write"): SyncFile {
+    this.#step();
+    if (mode === "write" && !this.#names.has(path)) this.#names.set(path, new Inode());
+    return this.#file(path, this.#inode(path));
+  }
+
+  #file(path: string, inode: Inode): SyncFile {
+    return {
+      read: (buffer, position) => {
+        this.#step();
+        if (position >= inode.content.length) return 0;
+        return inode.content.copy(buffer, 0, position, position + buffer.length);
+      },
+      write: (buffers, position) => this.#write(path, inode, Buffer.concat(buffers), position),
+      datasync: () => {
+        this.#step();
+        inode.sync();
+      },
+      truncate: (size) => {
+        this.#step();
+        inode.change({ kind: "truncate", size });
+      },
+      size: () => inode.content.length,
+      close: () => undefined,
+    };
+  }
+
+  #write(path: string, inode: Inode, bytes: Buffer, at: number): void {
+    const written = (length: number) => inode.change({ kind: "write", at, bytes: bytes.subarray(0, length) });
+    if (this.#schedule.stopsHere()) {
+      written(this.#random.below(bytes.length + 1));
+      throw new Crash();
+    }
+    if (this.#random.chance(this.fullProbability)) {
+      written(this.#random.below(bytes.length));
+      throw failure("ENOSPC", path);
+    }
+    written(bytes.length);
+  }
+
+  async open(path: string, mode: "read" | "create"): Promise<AsyncFile> {
+    await this.#schedule.turn();
+    this.#step();
+    if (mode === "create") {
+      if (this.#names.has(path)) throw failure("EEXIST", path);
+      this.#names.set(path, new Inode());
+    }
+    const file = this.#file(path, this.#inode(path));
+    const later = async <T>(work: () => T): Promise<T> => {
+      await this.#schedule.turn();
+      return work();
+    };
+    return {
+      read: (buffer, position) => later(() => file.read(buffer, position)),
+      write: (buffers, position) => later(() => file.write(buffers, position)),
+      datasync: () => later(() => file.datasync()),
+      size: () => later(() => file.size()),
+      close: async () => undefined,
+    };
+  }
+
+  readdirSync(path: string): string[] {
+    this.#step();
+    const names = new Set<string>();
+    for (const known of this.#names.keys()) {
+      if (known.startsWith(`${path}/`)) names.add(known.slice(path.length + 1).split("/")[0] as string);
+    }
+    return [...names].sort();
+  }
+
+  async readdir(path: string): Promise<string[]> {
+    await this.#schedule.turn();
+    return this.readdirSync(path);
+  }
+
+  /** Folders are there when something is in them; that theirs names are flushed is not simulated. */
+  mkdirSync(): void {
+    this.#step();
+  }
+
+  async mkdir(): Promise<void> {
+    await this.#schedule.turn();
+    this.#step();
+  }
+
+  unlinkSync(path: string): void {
+    this.#step();
+    this.#inode(path);
+    this.#names.delete(path);
+  }
+
+  async unlink(path: string): Promise<void> {
+    await this.#schedule.turn();
+    this.unlinkSync(path);
+  }
+
+  syncDirectorySync(path: string): void {
+    this.#step();
+    for (const known of new Set([...this.#names.keys(), ...this.#stableNames.keys()])) {
+      if (dirname(known) !== path) continue;
+      const inode = this.#names.get(known);
+      if (inode === undefined) this.#stableNames.delete(known);
+      else this.#stableNames.set(known, inode);
+    }
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    await this.#schedule.turn();
+    this.syncDirectorySync(path);
+  }
+
+  freeBytesSync(): number {
+    return this.freeBytes;
+  }
+}
+
+function failure(code: string, path: string): Error {
+  return Object.assign(new Error(`${code}: simulated, ${path}`), { code });
+}
