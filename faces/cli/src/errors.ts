@@ -80,6 +80,55 @@ export const cliErrors = {
     hint: "is the path readable for that user? try --user root, or see: skep status {name}",
     status: 502,
   },
+  AWS_FILE: { message: "cannot write {path}: {why}", hint: "check its permissions", status: 500 },
+  ENDPOINT_INVALID: {
+    message: '"{endpoint}" is not an endpoint: {why}',
+    hint: "write https://HOST:PORT",
+    status: 400,
+  },
+  ENDPOINT_UNKNOWN: {
+    message: "there is no endpoint to use",
+    hint: "serve one here: skep up; or name one: --endpoint-url https://HOST:PORT",
+    status: 409,
+  },
+  ENDPOINT_UNREACHABLE: {
+    message: "cannot reach {endpoint}: {why}",
+    hint: "does it run? skep up serves it here; --no-verify writes the profile all the same",
+    status: 502,
+  },
+  ENDPOINT_UNTRUSTED: {
+    message: "the certificate of {endpoint} is not accepted: {why}",
+    hint: "name its CA: --ca-bundle FILE; or go without: --no-verify-ssl",
+    status: 502,
+  },
+  KEYS_NEEDED: {
+    message: "{endpoint} is not this skep's, so no key can be made for it",
+    hint: "give one: --access-key ID --secret-key SECRET (or - for standard input)",
+    status: 400,
+  },
+  KEYS_REFUSED: {
+    message: "{endpoint} does not accept key {accessKeyId}: {why}",
+    hint: "check key and secret; --no-verify writes them all the same",
+    status: 403,
+  },
+  S3_FAILED: { message: "object storage refused ({status}): {why}", status: 502 },
+  STORAGE_DOWN: {
+    message: "object storage of {host} is not served on the network",
+    hint: "serve it there: skep --host {host} up --listen 0.0.0.0:8443",
+    status: 409,
+  },
+  OBJECT_PATH: { message: '"{path}" {why}', hint: "write BUCKET/KEY, or s3://BUCKET/KEY", status: 400 },
+  OBJECT_DIFFERS: {
+    message: "{path} did not arrive as it was stored: {what} differs",
+    hint: "try again; if it stays so: skep doctor --thorough",
+    status: 502,
+  },
+  TRANSFER_FAILED: { message: "{count} of {total} objects failed", status: 500 },
+  TRANSFER_BROKEN: {
+    message: "the transfer of {path} broke off: {why}",
+    hint: "try again; see: skep doctor",
+    status: 502,
+  },
   TAR_UNSAFE: {
     message: 'the machine sent the entry "{entry}", which {why}; nothing outside the target was written',
     hint: "copy it as an archive and look inside: skep cp NAME:PATH - > copy.tar",

@@ -22,7 +22,22 @@ export const daemonErrors = {
     hint: "write HOST:PORT, for instance 127.0.0.1:{port} or [::]:{port}",
     status: 400,
   },
-  LISTEN_FAILED: { message: "cannot listen on {address}: {why}", status: 409 },
+  DAEMON_UNREACHABLE: {
+    message: "nothing answers on {socket}: {why}",
+    hint: "see: skep doctor",
+    status: 503,
+  },
+  ROUTE_UNKNOWN: {
+    message: "there is no {method} {path}",
+    hint: "the two daemons may have different versions: restart both",
+    status: 404,
+  },
+  BODY_INVALID: { message: "the request's body is not valid: {why}", status: 400 },
+  LISTEN_FAILED: {
+    message: "cannot listen on {address}: {why}",
+    hint: "choose another address: --listen HOST:PORT",
+    status: 409,
+  },
 } as const satisfies ErrorTable;
 
 export const fail = errorsOf(daemonErrors);
