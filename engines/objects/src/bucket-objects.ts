@@ -1,4 +1,5 @@
 import { fail } from "./errors.ts";
+import { checkKey } from "./keys.ts";
 import type {
   Attributes,
   BucketStore,
@@ -34,7 +35,8 @@ export class BucketObjects implements ObjectStore {
     key: string,
     options: { range?: Partial<ByteRange>; ifMatch?: string; signal?: AbortSignal } = {},
   ): Promise<StoredObject> {
-    const opened = await this.#store.open(this.#bucket, this.#full(key));
+    options.signal?.throwIfAborted();
+    const opened = await this.#store.open(this.#bucket, this.#keyOf(key));
     try {
       const { version } = opened;
       if (version.deleteMarker) throw this.#missing(key);
@@ -59,14 +61,14 @@ export class BucketObjects implements ObjectStore {
   }
 
   async head(key: string): Promise<ObjectInfo & { metadata: Record<string, string> }> {
-    const version = await this.#store.head(this.#bucket, this.#full(key));
+    const version = await this.#store.head(this.#bucket, this.#keyOf(key));
     if (version.deleteMarker) throw this.#missing(key);
     return { ...this.#info(version), metadata: version.attributes.metadata ?? {} };
   }
 
   async put(key: string, body: Uint8Array | Bytes, request: PutRequest = {}): Promise<ObjectInfo> {
     const { metadata, sizeBytes, signal, ...condition } = request;
-    const version = await this.#store.put(this.#bucket, this.#full(key), body, {
+    const version = await this.#store.put(this.#bucket, this.#keyOf(key), body, {
       owner: this.#owner,
       condition,
       attributes: attributesOf(metadata),
@@ -79,7 +81,7 @@ export class BucketObjects implements ObjectStore {
   async delete(key: string, request: Condition & { signal?: AbortSignal } = {}): Promise<void> {
     const { signal, ...condition } = request;
     signal?.throwIfAborted();
-    await this.#store.delete(this.#bucket, this.#full(key), { owner: this.#owner, condition });
+    await this.#store.delete(this.#bucket, this.#keyOf(key), { owner: this.#owner, condition });
   }
 
   async list(request: ListRequest = {}): Promise<Listing> {
@@ -101,7 +103,7 @@ export class BucketObjects implements ObjectStore {
     key: string,
     options: { metadata?: Record<string, string> } = {},
   ): Promise<MultipartUpload> {
-    const full = this.#full(key);
+    const full = this.#keyOf(key);
     const { id } = await this.#store.createUpload(this.#bucket, full, {
       owner: this.#owner,
       attributes: attributesOf(options.metadata),
@@ -122,6 +124,10 @@ export class BucketObjects implements ObjectStore {
         ),
       abort: () => this.#store.abortUpload(this.#bucket, full, id),
     };
+  }
+
+  #keyOf(key: string): string {
+    return this.#full(checkKey(key));
   }
 
   #full(key: string): string {

@@ -71,6 +71,11 @@ export const errors = {
     hint: "see that it runs and that its keys are right",
     status: 502,
   },
+  FOREIGN_CONDITIONS: {
+    message: "the object store at {endpoint} does not honour {what}: it was tried",
+    hint: "use a store that does; without it two writers could both succeed",
+    status: 501,
+  },
 } as const satisfies ErrorTable;
 
 export const fail = errorsOf(errors);
