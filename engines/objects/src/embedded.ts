@@ -4,12 +4,15 @@ import { BlobLifetimes } from "./blobs/lifetimes.ts";
 import { BlobWriter, type BodyCheck, checkLength, gather, type WrittenBlob } from "./blobs/write.ts";
 import { BucketObjects } from "./bucket-objects.ts";
 import { isFullDisk } from "./commit/committer.ts";
+import type { ChangeOf, Kind, OperationOf, Results } from "./commit/operations.ts";
 import { partInfo } from "./commit/plan-uploads.ts";
 import { disk } from "./disk.ts";
 import { fail } from "./errors.ts";
 import type { Files } from "./files.ts";
 import type { Backend } from "./host/backend.ts";
+import type { ThreadData } from "./host/messages.ts";
 import { type IndexSource, openLocal } from "./host/open.ts";
+import { ThreadsBackend } from "./host/threads.ts";
 import { type BucketRow, bucketOf, type IndexedVersionRow, type UploadRow } from "./index/rows.ts";
 import type { Synchronous } from "./index/schema.ts";
 import { lockStore } from "./lock.ts";
@@ -79,6 +82,7 @@ export class EmbeddedStore implements BucketStore {
   readonly #paths: StorePaths;
   readonly #blobs: BlobWriter;
   readonly #lifetimes: BlobLifetimes;
+  readonly #clock: () => number;
   readonly #random: (bytes: number) => Uint8Array;
   readonly #inlineBytes: number;
   readonly #minimumPartBytes: number;
@@ -90,23 +94,24 @@ export class EmbeddedStore implements BucketStore {
 
   private constructor(
     given: Required<
-      Pick<EmbeddedOptions, "inlineBytes" | "minimumPartBytes" | "random" | "log" | "files">
+      Pick<EmbeddedOptions, "clock" | "inlineBytes" | "minimumPartBytes" | "random" | "log" | "files">
     > & {
       paths: StorePaths;
       lock: Disposable | undefined;
+      backend: Backend;
     },
-    openBackend: (onRemoved: (blobs: string[]) => void) => Backend,
   ) {
     this.#files = given.files;
     this.#paths = given.paths;
     this.#lock = given.lock;
+    this.#clock = given.clock;
     this.#random = given.random;
     this.#inlineBytes = given.inlineBytes;
     this.#minimumPartBytes = given.minimumPartBytes;
     this.#log = given.log;
     this.#blobs = new BlobWriter(given.files, given.paths);
     this.#lifetimes = new BlobLifetimes((name) => this.#unlink(name));
-    this.#backend = openBackend((blobs) => this.#lifetimes.remove(blobs));
+    this.#backend = given.backend;
   }
 
   /** STORE_LOCKED, STORE_DAMAGED, FILE_VERSION. */
@@ -116,10 +121,21 @@ export class EmbeddedStore implements BucketStore {
     const random = options.random ?? randomBytes;
     const settings = { ...defaults, ...options, random, files: options.files ?? disk };
     const log = options.log ?? (() => undefined);
+    let lifetimes: BlobLifetimes | undefined;
+    const onRemoved = (blobs: string[]) => lifetimes?.remove(blobs);
     try {
-      const store = new EmbeddedStore({ ...settings, log, paths, lock }, (onRemoved) =>
-        openLocal({ ...settings, paths, log, clock: options.clock ?? Date.now, onRemoved }),
-      );
+      const backend = isLocal(options)
+        ? openLocal({ ...settings, paths, log, onRemoved })
+        : await ThreadsBackend.open(threadData(settings), { onRemoved, log });
+      const store = new EmbeddedStore({
+        ...settings,
+        clock: options.clock ?? Date.now,
+        log,
+        paths,
+        lock,
+        backend,
+      });
+      lifetimes = store.#lifetimes;
       const { rebuilt, recovery } = store.#backend.opened;
       if (rebuilt !== undefined) log(`the index was made anew from the journal: ${rebuilt}`);
       if (recovery.tornBytes > 0) log(`${recovery.tornBytes} bytes that a crash had torn were cut off`);
@@ -137,7 +153,7 @@ export class EmbeddedStore implements BucketStore {
     name: string,
     bucket: { owner: string; settings?: Record<string, Json> },
   ): Promise<Bucket> {
-    const row = await this.#backend.commit({
+    const row = await this.#commit({
       kind: "createBucket",
       name,
       owner: bucket.owner,
@@ -169,14 +185,14 @@ export class EmbeddedStore implements BucketStore {
     change: { versioning?: Versioning; settings?: Record<string, Json | undefined> },
   ): Promise<Bucket> {
     const bucket = this.#bucket(name).id;
-    const row = await this.#inBucket(name, this.#backend.commit({ kind: "updateBucket", bucket, ...change }));
+    const row = await this.#inBucket(name, this.#commit({ kind: "updateBucket", bucket, ...change }));
     this.#buckets.set(name, row);
     return bucketOf(row);
   }
 
   async deleteBucket(name: string): Promise<void> {
     const bucket = this.#bucket(name).id;
-    await this.#inBucket(name, this.#backend.commit({ kind: "deleteBucket", bucket }));
+    await this.#inBucket(name, this.#commit({ kind: "deleteBucket", bucket }));
     if (this.#buckets.get(name)?.id === bucket) this.#buckets.delete(name);
   }
 
@@ -190,6 +206,10 @@ export class EmbeddedStore implements BucketStore {
     const row = this.#buckets.get(name);
     if (row === undefined) throw fail("BUCKET_NOT_FOUND", { bucket: name });
     return row;
+  }
+
+  #commit<K extends Kind>(change: ChangeOf<K>): Promise<Results[K]> {
+    return this.#backend.commit<K>({ ...change, now: this.#clock() } as OperationOf<K>);
   }
 
   /** The committer knows a bucket by its number; its name is for people. */
@@ -218,7 +238,7 @@ export class EmbeddedStore implements BucketStore {
     const { owner, condition } = request;
     const commit = (content: { inline: Uint8Array } | { blob: string }, { md5, sizeBytes }: WrittenBlob) => {
       const attributes = { ...request.attributes, ...request.verify?.({ md5, sizeBytes }) };
-      return this.#backend.commit({
+      return this.#commit({
         kind: "put",
         bucket: id,
         key: name,
@@ -320,7 +340,7 @@ export class EmbeddedStore implements BucketStore {
   ): Promise<ObjectVersion> {
     const row = await this.#inBucket(
       bucket,
-      this.#backend.commit({
+      this.#commit({
         kind: "setAttributes",
         bucket: this.#bucket(bucket).id,
         key: key.toWellFormed(),
@@ -338,7 +358,7 @@ export class EmbeddedStore implements BucketStore {
   ): Promise<DeleteResult> {
     return this.#inBucket(
       bucket,
-      this.#backend.commit({
+      this.#commit({
         kind: "delete",
         bucket: this.#bucket(bucket).id,
         key: checkKey(key),
@@ -383,7 +403,7 @@ export class EmbeddedStore implements BucketStore {
   ): Promise<Upload> {
     const row = await this.#inBucket(
       bucket,
-      this.#backend.commit({
+      this.#commit({
         kind: "createUpload",
         bucket: this.#bucket(bucket).id,
         key: checkKey(key),
@@ -427,7 +447,7 @@ export class EmbeddedStore implements BucketStore {
       check,
       () => Promise.reject(new TypeError("a part is never inline")),
       (blob, { md5, sizeBytes }) =>
-        this.#backend.commit({
+        this.#commit({
           kind: "putPart",
           bucket: upload.bucket,
           key: upload.key,
@@ -485,7 +505,7 @@ export class EmbeddedStore implements BucketStore {
       const attributes = { ...upload.attributes, ...request.finish?.(infos, uploadInfo(bucket, upload)) };
       const row = await this.#inBucket(
         bucket,
-        this.#backend.commit({
+        this.#commit({
           kind: "completeUpload",
           bucket: bucketId,
           key: name,
@@ -504,7 +524,7 @@ export class EmbeddedStore implements BucketStore {
 
   async abortUpload(bucket: string, key: string, id: string): Promise<void> {
     const operation = { bucket: this.#bucket(bucket).id, key: key.toWellFormed(), id };
-    await this.#inBucket(bucket, this.#backend.commit({ kind: "abortUpload", ...operation }));
+    await this.#inBucket(bucket, this.#commit({ kind: "abortUpload", ...operation }));
   }
 
   async uploads(
@@ -566,6 +586,16 @@ export class EmbeddedStore implements BucketStore {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** What is injected cannot go to another thread. */
+function isLocal({ random, files, index, defer }: EmbeddedOptions): boolean {
+  return [random, files, index, defer].some((one) => one !== undefined);
+}
+
+function threadData(options: ThreadData["options"] & { directory: string }): ThreadData {
+  const { directory, segmentBytes, minimumPartBytes, reserveBytes, synchronous } = options;
+  return { directory, options: { segmentBytes, minimumPartBytes, reserveBytes, synchronous } };
 }
 
 function checkKey(key: string): string {

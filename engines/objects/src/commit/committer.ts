@@ -21,7 +21,6 @@ export interface CommitterOptions {
   paths: StorePaths;
   journal: Journal;
   index: DatabaseSync;
-  clock: () => number;
   random: (bytes: number) => Uint8Array;
   segmentBytes: number;
   minimumPartBytes: number;
@@ -178,7 +177,7 @@ export class Committer {
     try {
       if (full && growing.has(operation.kind)) throw this.#fullError();
       const make = plans[operation.kind] as (planning: Planning, operation: Operation) => Plan;
-      plan = make(this.#planning(batch), operation);
+      plan = make(this.#planning(batch, operation.now), operation);
     } catch (error) {
       return { error: toSkepError(error) };
     }
@@ -187,14 +186,14 @@ export class Committer {
     return { value: plan.result };
   }
 
-  #planning(batch: OpenBatch): Planning {
-    const { clock, random, minimumPartBytes } = this.#options;
+  #planning(batch: OpenBatch, now: number): Planning {
+    const { random, minimumPartBytes } = this.#options;
     return {
       queries: this.#queries,
       buckets: this.#buckets,
       sequence: batch.sequence,
       minimumPartBytes,
-      now: clock,
+      now,
       random,
       readInline: (version) => batch.inlineAt(version.segment, version.inlineAt) ?? this.#readInline(version),
     };

@@ -2,7 +2,12 @@ import type { BucketRow, IndexedVersionRow, UploadRow } from "../index/rows.ts";
 import type { Attributes, Condition, DeleteResult, Json, PartInfo, Upload, Versioning } from "../types.ts";
 
 /** What the main thread asks of the committer; plain data, for it may travel to another thread. */
-export type Operation =
+export type Operation = Change & {
+  /** When it was asked for. */
+  now: number;
+};
+
+type Change =
   | { kind: "createBucket"; name: string; owner: string; settings: Record<string, Json> }
   | {
       kind: "updateBucket";
@@ -94,3 +99,5 @@ export interface Results {
 
 export type Kind = Operation["kind"];
 export type OperationOf<K extends Kind> = Extract<Operation, { kind: K }>;
+/** As it is asked for; whoever passes it on says when. */
+export type ChangeOf<K extends Kind> = Extract<Change, { kind: K }>;

@@ -14,7 +14,7 @@ export function planCreateBucket(planning: Planning, operation: OperationOf<"cre
   const row: BucketRow = {
     id: planning.sequence,
     name,
-    createdAt: planning.now(),
+    createdAt: planning.now,
     owner,
     versioning: "off",
     settings,

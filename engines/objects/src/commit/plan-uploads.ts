@@ -15,7 +15,7 @@ export function planCreateUpload(planning: Planning, operation: OperationOf<"cre
     sequence: planning.sequence,
     id: encodeId(planning.sequence, planning.random(18)),
     owner,
-    initiatedAt: planning.now(),
+    initiatedAt: planning.now,
     ...(attributes === undefined ? {} : { attributes }),
     ...(checksum === undefined ? {} : { checksum }),
   };
@@ -38,7 +38,7 @@ export function planPutPart(planning: Planning, operation: OperationOf<"putPart"
     number,
     sizeBytes,
     etag,
-    modifiedAt: planning.now(),
+    modifiedAt: planning.now,
     ...(checksum === undefined ? {} : { checksum }),
     blob,
   };

@@ -35,7 +35,7 @@ export function planVersion(
     bucket: bucket.id,
     sequence,
     versionId: versioned ? encodeId(sequence, planning.random(18)) : nullVersion,
-    modifiedAt: planning.now(),
+    modifiedAt: planning.now,
     ...content,
   };
   const replaced =

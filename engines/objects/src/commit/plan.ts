@@ -21,7 +21,7 @@ export interface Planning {
   /** Of the record that the plan becomes. */
   readonly sequence: number;
   readonly minimumPartBytes: number;
-  now(): number;
+  readonly now: number;
   random(bytes: number): Uint8Array;
   /** The verified body of a small object. OBJECT_DAMAGED. */
   readInline(version: IndexedVersion): Uint8Array;

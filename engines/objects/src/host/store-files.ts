@@ -1,8 +1,9 @@
+import { rmSync } from "node:fs";
 import type { DatabaseSync } from "node:sqlite";
 import { Committer, type CommitterOptions } from "../commit/committer.ts";
 import type { Files } from "../files.ts";
 import { IndexWriter } from "../index/apply.ts";
-import type { Synchronous } from "../index/schema.ts";
+import { openIndex, type Synchronous } from "../index/schema.ts";
 import { Journal } from "../journal/journal.ts";
 import type { StorePaths } from "../paths.ts";
 import { type Recovery, recover } from "../recover.ts";
@@ -33,20 +34,19 @@ export function openCommitter(
     files: Files;
     paths: StorePaths;
     source: IndexSource;
-    clock: () => number;
     random: (bytes: number) => Uint8Array;
     log: (message: string) => void;
   },
   options: OpenOptions,
 ): OpenedCommitter {
-  const { files, paths, source, clock, random, log } = given;
+  const { files, paths, source, random, log } = given;
   const journal = Journal.open(files, paths, random);
   let index: DatabaseSync | undefined;
   try {
     const opened = openUsableIndex(source, journal);
     index = opened.index;
     const recovery = recover(journal, index, { directory: paths.directory });
-    const committer = new Committer({ ...options, files, paths, journal, index, clock, random, log });
+    const committer = new Committer({ ...options, files, paths, journal, index, random, log });
     return {
       committer,
       index,
@@ -93,4 +93,14 @@ function openUsableIndex(source: IndexSource, journal: Journal): { index: Databa
 export function isMalformed(error: unknown): boolean {
   const code = (error as { errcode?: number }).errcode;
   return code !== undefined && [1, 11, 26].includes(code & 0xff);
+}
+
+/** The index as a file of SQLite. */
+export function indexFile(path: string, synchronous: Synchronous): IndexSource {
+  return {
+    open: () => openIndex(path, synchronous),
+    discard: () => {
+      for (const end of ["", "-wal", "-shm"]) rmSync(path + end, { force: true });
+    },
+  };
 }
