@@ -105,34 +105,36 @@ interface Operator {
   negated?: true;
 }
 
-const operators: Readonly<Record<string, Operator>> = {
-  stringequals: { compile: text(false) },
-  stringnotequals: { compile: text(false), negated: true },
-  stringequalsignorecase: { compile: text(false, true) },
-  stringnotequalsignorecase: { compile: text(false, true), negated: true },
-  stringlike: { compile: text(true) },
-  stringnotlike: { compile: text(true), negated: true },
-  numericequals: { compile: compared(readNumber, (a, b) => a === b) },
-  numericnotequals: { compile: compared(readNumber, (a, b) => a === b), negated: true },
-  numericlessthan: { compile: compared(readNumber, (a, b) => a < b) },
-  numericlessthanequals: { compile: compared(readNumber, (a, b) => a <= b) },
-  numericgreaterthan: { compile: compared(readNumber, (a, b) => a > b) },
-  numericgreaterthanequals: { compile: compared(readNumber, (a, b) => a >= b) },
-  dateequals: { compile: compared(readDate, (a, b) => a === b) },
-  datenotequals: { compile: compared(readDate, (a, b) => a === b), negated: true },
-  datelessthan: { compile: compared(readDate, (a, b) => a < b) },
-  datelessthanequals: { compile: compared(readDate, (a, b) => a <= b) },
-  dategreaterthan: { compile: compared(readDate, (a, b) => a > b) },
-  dategreaterthanequals: { compile: compared(readDate, (a, b) => a >= b) },
-  bool: { compile: truth },
-  binaryequals: { compile: binary },
-  ipaddress: { compile: address },
-  notipaddress: { compile: address, negated: true },
-  arnequals: { compile: arn },
-  arnlike: { compile: arn },
-  arnnotequals: { compile: arn, negated: true },
-  arnnotlike: { compile: arn, negated: true },
-};
+const operators = new Map<string, Operator>(
+  Object.entries({
+    stringequals: { compile: text(false) },
+    stringnotequals: { compile: text(false), negated: true },
+    stringequalsignorecase: { compile: text(false, true) },
+    stringnotequalsignorecase: { compile: text(false, true), negated: true },
+    stringlike: { compile: text(true) },
+    stringnotlike: { compile: text(true), negated: true },
+    numericequals: { compile: compared(readNumber, (a, b) => a === b) },
+    numericnotequals: { compile: compared(readNumber, (a, b) => a === b), negated: true },
+    numericlessthan: { compile: compared(readNumber, (a, b) => a < b) },
+    numericlessthanequals: { compile: compared(readNumber, (a, b) => a <= b) },
+    numericgreaterthan: { compile: compared(readNumber, (a, b) => a > b) },
+    numericgreaterthanequals: { compile: compared(readNumber, (a, b) => a >= b) },
+    dateequals: { compile: compared(readDate, (a, b) => a === b) },
+    datenotequals: { compile: compared(readDate, (a, b) => a === b), negated: true },
+    datelessthan: { compile: compared(readDate, (a, b) => a < b) },
+    datelessthanequals: { compile: compared(readDate, (a, b) => a <= b) },
+    dategreaterthan: { compile: compared(readDate, (a, b) => a > b) },
+    dategreaterthanequals: { compile: compared(readDate, (a, b) => a >= b) },
+    bool: { compile: truth },
+    binaryequals: { compile: binary },
+    ipaddress: { compile: address },
+    notipaddress: { compile: address, negated: true },
+    arnequals: { compile: arn },
+    arnlike: { compile: arn },
+    arnnotequals: { compile: arn, negated: true },
+    arnnotlike: { compile: arn, negated: true },
+  }),
+);
 
 /** Addresses count as fixed from /8 (of IPv6: /32) on. */
 function isFixed(value: string): boolean {
@@ -156,7 +158,7 @@ export function parseCondition(
     const holds: Condition["holds"] = (keys, resolve) => wanted(String(keys(key) === undefined), resolve);
     return { key, operator: base, narrows: false, holds };
   }
-  const operator = operators[base ?? ""];
+  const operator = operators.get(base ?? "");
   const test = operator?.compile(values);
   if (operator === undefined || test === undefined) return undefined;
   const negated = operator.negated === true;
