@@ -17,8 +17,9 @@ export async function getObjectTagging(request: S3Request): Promise<S3Response> 
 }
 
 export async function putObjectTagging(request: S3Request): Promise<S3Response> {
-  const object = await headForAction(request, "s3:PutObjectTagging");
+  // First the tags: a policy may ask for them.
   const tags = parseTagging(await request.xmlBody("Tagging", maxBodyBytes));
+  const object = await headForAction(request, "s3:PutObjectTagging", { requestTags: tags });
   const { bucket, key, store } = request;
   await store.setAttributes(bucket.name, key, object.versionId, { tags });
   return { headers: versionHeader(request, object.versionId) };

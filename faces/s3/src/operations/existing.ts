@@ -1,6 +1,6 @@
 import { SkepError } from "@skep/base";
 import type { ObjectVersion, OpenVersion } from "@skep/objects";
-import type { S3Request } from "../context.ts";
+import type { Resource, S3Request } from "../context.ts";
 import { fail } from "../errors.ts";
 
 /** A version id may not be empty; "null" is the version from before versioning. */
@@ -22,12 +22,16 @@ export function versionIdOf(request: S3Request): string | undefined {
  * denied, not that there is nothing. A delete marker is no object: NoSuchKey, or MethodNotAllowed where
  * it is named.
  */
-export async function headForAction(request: S3Request, action: string): Promise<ObjectVersion> {
+export async function headForAction(
+  request: S3Request,
+  action: string,
+  asked: Pick<Resource, "requestTags"> = {},
+): Promise<ObjectVersion> {
   const versionId = versionIdOf(request);
   const object = await request.store
     .head(request.bucketName, request.key, versionId)
     .catch((error: unknown) => refuseAbsent(request, action, versionId, error));
-  grant(request, action, versionId, object);
+  grant(request, action, versionId, object, asked);
   return object;
 }
 
@@ -66,13 +70,14 @@ function grant(
   action: string,
   versionId: string | undefined,
   object: ObjectVersion,
+  asked: Pick<Resource, "requestTags"> = {},
 ): void {
   const needed = ofVersion(action, versionId);
   if (object.deleteMarker) {
     authorizeAbsence(request, needed);
     throw deleteMarkerError(object, versionId !== undefined);
   }
-  request.authorize(needed, { bucket: request.bucket, key: request.key, object });
+  request.authorize(needed, { bucket: request.bucket, key: request.key, object, ...asked });
 }
 
 /** Whether the caller may learn that there is nothing. */
