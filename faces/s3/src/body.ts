@@ -33,7 +33,7 @@ export function incomingBody(source: BodySource, options: BodyOptions = {}): Inc
   const sizeBytes = declaredSize(req, payload);
   if (sizeBytes !== undefined && sizeBytes > limitBytes) throw tooLarge(sizeBytes, limitBytes);
   const md5 = announcedMd5(req.headers);
-  const announced = announcedChecksum(req.headers);
+  const announced = options.ignoreChecksum === true ? undefined : announcedChecksum(req.headers);
   const algorithm = announced?.algorithm ?? options.checksum;
   const checksum = algorithm === undefined ? undefined : createChecksum(algorithm);
   let trailers: Record<string, string> = {};

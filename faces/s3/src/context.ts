@@ -57,6 +57,8 @@ export interface BodyOptions {
   limitBytes?: number;
   /** An additional checksum to compute, whether or not the request has one. */
   checksum?: ChecksumAlgorithm;
+  /** The headers' additional checksum is of something else than this body. */
+  ignoreChecksum?: boolean;
 }
 
 export interface S3Request {
@@ -81,9 +83,9 @@ export interface S3Request {
   /** Sends `100 Continue` where it is waited for. Only after authorisation. */
   body(options?: BodyOptions): IncomingBody;
   /** The whole body with all its digests compared. EntityTooLarge or MaxMessageLengthExceeded beyond the limit. */
-  bodyText(limitBytes?: number): Promise<string>;
+  bodyText(limitBytes?: number, options?: BodyOptions): Promise<string>;
   /** The whole body as XML with this root: MalformedXML. */
-  xmlBody(root: string, limitBytes?: number): Promise<XmlElement>;
+  xmlBody(root: string, limitBytes?: number, options?: BodyOptions): Promise<XmlElement>;
   /** Throws AccessDenied; see `access/authorize.ts`. */
   authorize(action: string, resource: Resource): void;
 }

@@ -53,7 +53,7 @@ export function trailerNames(headers: IncomingHttpHeaders): string[] {
   return text.split(",").map((name) => name.trim().toLowerCase());
 }
 
-/** InvalidRequest where there are several, or one with no valid value. */
+/** InvalidRequest where there are several, BadDigest where the value cannot be one. */
 export function announcedChecksum(headers: IncomingHttpHeaders): AnnouncedChecksum | undefined {
   let found: AnnouncedChecksum | undefined;
   const add = (algorithm: ChecksumAlgorithm, value: string | undefined) => {
@@ -67,9 +67,7 @@ export function announcedChecksum(headers: IncomingHttpHeaders): AnnouncedChecks
   for (const [name, algorithm] of headerNames) {
     const value = headers[name];
     if (typeof value !== "string") continue;
-    if (!isChecksum(algorithm, value)) {
-      throw fail("InvalidRequest", { why: `Value for ${name} header is invalid.` });
-    }
+    if (!isChecksum(algorithm, value)) throw fail("BadDigest", { what: algorithm });
     add(algorithm, value);
   }
   if (headers["x-amz-trailer"] !== undefined) {

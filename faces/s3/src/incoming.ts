@@ -93,10 +93,13 @@ export class IncomingRequest implements S3Request {
     return incomingBody({ req, payload, patience: this.#patience, begin: this.#begin }, options);
   }
 
-  async bodyText(limitBytes = documentBytes): Promise<string> {
+  async bodyText(limitBytes = documentBytes, options?: BodyOptions): Promise<string> {
     const { headers } = this;
     if (headers["content-length"] === undefined && headers["transfer-encoding"] === undefined) return "";
-    const bytes = await wholeBody(this.body({ limitBytes }), headers["content-md5"] !== undefined);
+    const bytes = await wholeBody(
+      this.body({ ...options, limitBytes }),
+      headers["content-md5"] !== undefined,
+    );
     try {
       return strictUtf8.decode(bytes);
     } catch (error) {
@@ -104,8 +107,8 @@ export class IncomingRequest implements S3Request {
     }
   }
 
-  async xmlBody(root: string, limitBytes = documentBytes): Promise<XmlElement> {
-    const text = await this.bodyText(limitBytes);
+  async xmlBody(root: string, limitBytes = documentBytes, options?: BodyOptions): Promise<XmlElement> {
+    const text = await this.bodyText(limitBytes, options);
     if (text === "") throw fail("MissingRequestBodyError");
     return parseXml(text, root);
   }

@@ -14,9 +14,11 @@ export const serverOptions: ServerOptions = {
 };
 
 /** Lets a server made with `serverOptions` (of node:http or node:https) serve S3. */
-export function serveS3(server: Server, face: S3Face): void {
-  server.on("request", face.handle);
-  server.on("checkContinue", face.handleContinue);
+export function serveS3(server: Server, face: Pick<S3Face, "handle" | "handleContinue">): void {
+  server.on("request", (req, res) => face.handle(req, res));
+  server.on("checkContinue", (req, res) => face.handleContinue(req, res));
+  // An expectation that nobody knows is passed over, as S3 does.
+  server.on("checkExpectation", (req, res) => face.handle(req, res));
   server.on("clientError", answerClientError);
 }
 

@@ -61,6 +61,9 @@ function refuseAbsent(
 ): never {
   if (error instanceof SkepError && error.status === 404) {
     authorizeAbsence(request, ofVersion(action, versionId));
+    if (error.code === "OBJECT_NOT_FOUND") {
+      throw fail("NoSuchKey", {}, { headers: { "x-amz-delete-marker": "false" }, cause: error });
+    }
   }
   throw error;
 }
