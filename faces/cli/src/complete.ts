@@ -2,7 +2,7 @@ import { ApiClient } from "@skep/api";
 import { controlSocket, skepHome } from "@skep/base";
 
 /**
- * `skep __complete machines` or `images`: names for the shell's completion, one a line.
+ * `skep __complete machines`, `images` or `buckets`: names for the shell's completion, one a line.
  * It starts no skepd, and says nothing when something is wrong: a shell's prompt is no place for errors.
  */
 export async function complete(words: readonly string[]): Promise<number> {
@@ -15,10 +15,15 @@ export async function complete(words: readonly string[]): Promise<number> {
         : { url: host, token: await (await import("./hosts.ts")).tokenFor(host) };
     await using client = new ApiClient(connection);
     const kind = words[0] ?? "machines";
-    const names =
+    const listed =
       kind === "images"
-        ? (await client.call("listImages", {}, { signal })).map((image) => image.name)
-        : (await client.call("listMachines", {}, { signal })).map((machine) => machine.name);
+        ? client.call("listImages", {}, { signal })
+        : kind === "buckets"
+          ? (await client.call("getStorage", {}, { signal })).running
+            ? client.call("listBuckets", {}, { signal })
+            : []
+          : client.call("listMachines", {}, { signal });
+    const names = ((await listed) as { name: string }[]).map(({ name }) => name);
     process.stdout.write(names.map((name) => `${name}\n`).join(""));
     return 0;
   } catch {

@@ -10,15 +10,18 @@ export interface CompletionNode {
     flags: string[];
     summary: string;
     takesValue: boolean;
-    values: "machines" | "images" | "files" | undefined;
+    values: "machines" | "images" | "buckets" | "files" | undefined;
   }[];
-  argument: "machines" | "images" | "files" | undefined;
+  argument: "machines" | "images" | "buckets" | "files" | undefined;
 }
 
 const kindOfArgument = (argument: Argument | undefined, path: string): CompletionNode["argument"] => {
   if (argument === undefined) return undefined;
   if (path.startsWith("image ")) return path === "image import" ? "files" : "images";
-  if (path === "cp") return "files";
+  if (path === "cp" || path === "object put") return "files";
+  if (path.startsWith("bucket") || path.startsWith("object"))
+    return path === "bucket create" ? undefined : "buckets";
+  if (path.startsWith("account") || path.startsWith("key")) return undefined;
   if (path.startsWith("token") || path.startsWith("jobs") || ["new", "login", "completion"].includes(path))
     return undefined;
   return /^names?$/.test(argument.name()) ? "machines" : undefined;
@@ -27,7 +30,15 @@ const kindOfArgument = (argument: Argument | undefined, path: string): Completio
 const kindOfOption = (long: string | undefined): CompletionNode["options"][number]["values"] => {
   if (long === "--image") return "images";
   if (long === "--from") return "machines";
-  return ["--file", "--cdrom", "--user-data", "--network-config", "--ssh-key", "--home"].includes(long ?? "")
+  return [
+    "--ca-bundle",
+    "--file",
+    "--cdrom",
+    "--user-data",
+    "--network-config",
+    "--ssh-key",
+    "--home",
+  ].includes(long ?? "")
     ? "files"
     : undefined;
 };
@@ -80,7 +91,7 @@ export function bashScript(nodes: readonly CompletionNode[]): string {
     if (!option.takesValue) continue;
     for (const flag of option.flags) valued.set(flag, option.values ?? "none");
   }
-  const kinds = ["machines", "images", "files", "none"].map((kind) => {
+  const kinds = ["machines", "images", "buckets", "files", "none"].map((kind) => {
     const flags = [...valued].filter(([, value]) => value === kind).map(([flag]) => flag);
     return flags.length === 0 ? "" : `    ${flags.join("|")}) echo ${kind} ;;`;
   });
@@ -115,7 +126,7 @@ ${cases.join("\n")}
   local of_option; of_option=$(_skep_option "$previous")
   if [ -n "$of_option" ]; then words=; kind=$of_option; fi
   case "$kind" in
-    machines|images) [ "\${current#-}" = "$current" ] && words="$words $(skep __complete "$kind" 2>/dev/null)" ;;
+    machines|images|buckets) [ "\${current#-}" = "$current" ] && words="$words $(skep __complete "$kind" 2>/dev/null)" ;;
     files) COMPREPLY=($(compgen -f -- "$current")) ;;
   esac
   COMPREPLY+=($(compgen -W "$words" -- "$current"))

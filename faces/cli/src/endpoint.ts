@@ -1,9 +1,9 @@
-import { type IncomingMessage, request as httpRequest } from "node:http";
+import { request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { isIP } from "node:net";
 import { signRequest } from "@skep/sigv4";
 import { fail, usage } from "./errors.ts";
-import { s3Failure } from "./s3-failure.ts";
+import { s3Failure } from "./objects/answer.ts";
 
 /** `https://HOST[:PORT]`, with nothing behind it. */
 export function parseEndpoint(text: string): URL {
@@ -49,7 +49,14 @@ export async function callEndpoint(call: EndpointCall): Promise<IncomingMessage>
     ...(trust.authority === undefined ? {} : { ca: trust.authority }),
   };
   return new Promise((resolve, reject) => {
-    const options = { host, method, path: target, headers, timeout: 20_000, ...(port === "" ? {} : { port }) };
+    const options = {
+      host,
+      method,
+      path: target,
+      headers,
+      timeout: 20_000,
+      ...(port === "" ? {} : { port }),
+    };
     const request =
       protocol === "https:"
         ? httpsRequest({ ...options, ...tls, ...(signal === undefined ? {} : { signal }) }, resolve)
@@ -119,7 +126,8 @@ export async function givenKeys(
     throw usage("--access-key and --secret-key go together", "a secret of - is read from standard input");
   }
   const secret = secretKey === "-" ? (await readSecret()).trim() : secretKey;
-  if (!/^[\w.-]{3,128}$/.test(accessKey)) throw usage(`"${accessKey.slice(0, 80)}" is not an access key's id`);
+  if (!/^[\w.-]{3,128}$/.test(accessKey))
+    throw usage(`"${accessKey.slice(0, 80)}" is not an access key's id`);
   if (!/^[\x21-\x7e]{1,256}$/.test(secret)) throw usage("the secret holds what no secret does");
   return { accessKeyId: accessKey, secret };
 }

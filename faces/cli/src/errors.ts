@@ -118,6 +118,11 @@ export const cliErrors = {
     status: 409,
   },
   OBJECT_PATH: { message: '"{path}" {why}', hint: "write BUCKET/KEY, or s3://BUCKET/KEY", status: 400 },
+  OBJECT_ABSENT: {
+    message: 'object "{path}" does not exist',
+    hint: "see: skep object ls {bucket}; with -r a prefix is meant",
+    status: 404,
+  },
   OBJECT_DIFFERS: {
     message: "{path} did not arrive as it was stored: {what} differs",
     hint: "try again; if it stays so: skep doctor --thorough",

@@ -69,12 +69,7 @@ function isSame(url: URL, served: URL | undefined): boolean {
 }
 
 /** skepd's own file on this host; of another host's CA a copy beside the config file. */
-async function authorityFile(
-  context: Context,
-  paths: AwsPaths,
-  url: URL,
-  storage: Storage,
-): Promise<string> {
+async function authorityFile(context: Context, paths: AwsPaths, url: URL, storage: Storage): Promise<string> {
   if (context.host === undefined) return storage.authorityPath;
   const name = `skep-ca-${url.hostname.replace(/[^\w.-]/g, "_")}.pem`;
   const path = join(dirname(paths.config), name);

@@ -7,7 +7,7 @@ export interface VerbModule {
 
 export interface Verb {
   name: string;
-  group: "machines" | "images" | "access" | "host";
+  group: "machines" | "images" | "storage" | "access" | "host";
   summary: string;
   load(): Promise<VerbModule>;
 }
@@ -39,6 +39,14 @@ export const verbs: readonly Verb[] = [
   verb("stats", "machines", "show live use of cpu, memory, disk, network", () => import("./verbs/stats.ts")),
   verb("screenshot", "machines", "save a picture of the screen", () => import("./verbs/screenshot.ts")),
   verb("image", "images", "list, pull, build, import and remove images", () => import("./verbs/image.ts")),
+  verb("up", "storage", "serve object storage (S3)", () => import("./verbs/up.ts")),
+  verb("down", "storage", "stop serving object storage", () => import("./verbs/down.ts")),
+  verb("object", "storage", "list, store, fetch and remove objects", () => import("./verbs/object.ts")),
+  verb("bucket", "storage", "make, list and remove buckets", () => import("./verbs/bucket.ts")),
+  verb("auth", "storage", "give AWS tools a key for object storage", () => import("./verbs/auth.ts")),
+  verb("configure", "storage", "tell AWS tools where it is", () => import("./verbs/configure.ts")),
+  verb("key", "storage", "make and revoke S3 access keys", () => import("./verbs/key.ts")),
+  verb("account", "storage", "make and remove owners of buckets", () => import("./verbs/account.ts")),
   verb("ssh-config", "access", "let ssh NAME.skep find machines", () => import("./verbs/ssh-config.ts")),
   verb("proxy", "access", "connect stdin and stdout to a machine's port", () => import("./verbs/proxy.ts")),
   verb("login", "access", "remember a remote skepd", () => import("./verbs/login.ts")),

@@ -56,7 +56,10 @@ async function chooseKeys(
     }
   }
   if (!endpoint.ours) throw fail("KEYS_NEEDED", { endpoint: endpoint.url.origin });
-  const name = `${userInfo().username}@${hostname()} ${profile}`.replace(/[^\x20-\x7e]/g, "_").slice(-64).trim();
+  const name = `${userInfo().username}@${hostname()} ${profile}`
+    .replace(/[^\x20-\x7e]/g, "_")
+    .slice(-64)
+    .trim();
   const body = { name, ...(flags.account === undefined ? {} : { account: flags.account }) };
   const { key, secret } = await (await context.client()).call("createKey", { body });
   const keys = { accessKeyId: key.accessKeyId, secret };
@@ -81,7 +84,10 @@ export function define(command: Command): void {
     .addOption(new Option("--access_key <id>", "as --access-key").hideHelp())
     .addOption(new Option("--secret_key <secret>", "as --secret-key").hideHelp())
     .option("--profile <name>", "the profile; default: $AWS_PROFILE, or skep")
-    .option("--endpoint-url <url>", "https://HOST:PORT; default: the profile's, or the one that is served here")
+    .option(
+      "--endpoint-url <url>",
+      "https://HOST:PORT; default: the profile's, or the one that is served here",
+    )
     .option("--account <name>", "make the new key for this account")
     .option("--region <name>", "the endpoint's region")
     .option("--ca-bundle <file>", "the CA of an endpoint that is not skep's")
@@ -118,7 +124,9 @@ export function define(command: Command): void {
         }
         context.print(`profile ${profile} ${told[from]} ${keys.accessKeyId} (${paths.credentials})`);
         context.note(`try it: aws --profile ${profile} s3 ls`);
-        context.note(`tools that know no endpoint_url in a profile need --endpoint-url ${endpoint.url.origin}`);
+        context.note(
+          `tools that know no endpoint_url in a profile need --endpoint-url ${endpoint.url.origin}`,
+        );
         if (!flags.verifySsl) context.note("and each call of AWS tools needs --no-verify-ssl then, too");
       }),
     );

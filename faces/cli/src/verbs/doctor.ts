@@ -34,10 +34,12 @@ export function define(command: Command): void {
     .description(
       "Checks whether this host has what skep needs, and says what to do where it has not. Status 1 if a check failed.",
     )
+    .option("--thorough", "read all that object storage has stored, however long that takes")
     .addHelpText("after", "\nExamples:\n  skep doctor\n  skep doctor --json")
     .action(
-      action(async (context) => {
-        const checks = await (await context.client()).call("doctor");
+      action(async (context, flags: { thorough?: boolean }) => {
+        const query = flags.thorough === true ? { thorough: true } : {};
+        const checks = await (await context.client()).call("doctor", { query });
         const failed = checks.some((check) => check.status === "failed");
         if (context.options.json) {
           context.printJson(checks);

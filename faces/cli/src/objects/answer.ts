@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { SkepError } from "@skep/base";
-import { fail } from "./errors.ts";
+import { fail } from "../errors.ts";
 
 const entities: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
 
@@ -9,7 +9,9 @@ export function xmlText(xml: string, element: string): string | undefined {
   const text = new RegExp(`<${element}>([^<]*)</${element}>`).exec(xml)?.[1];
   return text?.replace(/&(?:#(\d+)|#x([\da-f]+)|(\w+));/gi, (whole, decimal, hex, name) => {
     if (name !== undefined) return entities[name] ?? whole;
-    return String.fromCodePoint(Math.min(0x10ffff, Number.parseInt(decimal ?? hex, hex === undefined ? 10 : 16)));
+    return String.fromCodePoint(
+      Math.min(0x10ffff, Number.parseInt(decimal ?? hex, hex === undefined ? 10 : 16)),
+    );
   });
 }
 
@@ -21,7 +23,8 @@ export async function readSmall(answer: IncomingMessage): Promise<string> {
   let size = 0;
   for await (const piece of answer as AsyncIterable<Buffer>) {
     size += piece.length;
-    if (size > longestAnswer) throw fail("S3_FAILED", { status: answer.statusCode, why: "its answer is too long" });
+    if (size > longestAnswer)
+      throw fail("S3_FAILED", { status: answer.statusCode, why: "its answer is too long" });
     pieces.push(piece);
   }
   return Buffer.concat(pieces).toString("utf8");
