@@ -59,7 +59,7 @@ interface Form extends AsyncDisposable {
 /** Reads up to the file, which then waits. */
 async function readForm(request: S3Request): Promise<Form> {
   const type = request.headers["content-type"] ?? "";
-  if (!/^multipart\/form-data\s*;/i.test(type)) {
+  if (!/^multipart\/form-data\b/i.test(type)) {
     throw fail("PreconditionFailed", {
       Condition: "Bucket POST must be of the enclosure-type multipart/form-data",
     });
@@ -79,7 +79,7 @@ async function readForm(request: S3Request): Promise<Form> {
   const source = Readable.from(request.body({ limitBytes: maxFileBytes + 1024 ** 2 }).bytes);
   const ended = pipeline(source, parser, { signal: stop.signal });
   const whole = ended.then(undefined, (error: unknown) => {
-    throw isMalformed(error) ? fail("MalformedPOSTRequest", {}, { cause: error }) : error;
+    throw formError(error);
   });
   whole.catch(() => {});
   const fields: Record<string, string> = {};
@@ -107,6 +107,8 @@ async function readForm(request: S3Request): Promise<Form> {
   };
   try {
     const { file, fileName } = await found;
+    // A form that breaks off must not leave the file waiting for more.
+    whole.catch((error: Error) => file.destroy(error));
     // What follows the file is no part of the request.
     parser.removeAllListeners("field");
     parser.on("file", (_name, another) => another.resume());
@@ -126,8 +128,9 @@ function noFile() {
 }
 
 /** The parser's own errors are plain; those of the body have S3's codes. */
-function isMalformed(error: unknown): boolean {
-  return error instanceof Error && error.name === "Error";
+function formError(error: unknown): unknown {
+  const plain = error instanceof Error && error.name === "Error";
+  return plain ? fail("MalformedPOSTRequest", {}, { cause: error }) : error;
 }
 
 function identify(request: S3Request, fields: FormFields): Identity {
@@ -194,11 +197,15 @@ function fileBody(form: Form, upload: S3Request, limits: SizeLimits | undefined)
   const most = Math.min(limits?.most ?? maxFileBytes, maxFileBytes);
   async function* read(): AsyncGenerator<Uint8Array> {
     let size = 0;
-    for await (const piece of form.file as AsyncIterable<Uint8Array>) {
-      size += piece.length;
-      if (size > most) throw fail("EntityTooLarge", { ProposedSize: size, MaxSizeAllowed: most });
-      checksum?.update(piece);
-      yield piece;
+    try {
+      for await (const piece of form.file as AsyncIterable<Uint8Array>) {
+        size += piece.length;
+        if (size > most) throw fail("EntityTooLarge", { ProposedSize: size, MaxSizeAllowed: most });
+        checksum?.update(piece);
+        yield piece;
+      }
+    } catch (error) {
+      throw formError(error);
     }
     await form.whole;
     if (limits !== undefined && size < limits.least) {
