@@ -50,6 +50,17 @@ export async function* readBlob(
   }
 }
 
+/** Throws BlobDamage where the blob is not what was written; `deep` reads all of it. */
+export async function checkBlob(
+  files: Files,
+  path: string,
+  sizeBytes: number,
+  deep: boolean,
+  signal?: AbortSignal,
+): Promise<void> {
+  for await (const _ of readBlob(files, path, sizeBytes, 0, deep ? sizeBytes : 0, signal));
+}
+
 async function openBlob(files: Files, path: string): Promise<AsyncFile> {
   try {
     return await files.open(path, "read");

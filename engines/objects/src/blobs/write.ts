@@ -170,12 +170,8 @@ class BlockChecksums {
   }
 }
 
-/** The first bytes of a body, until it ends or has more than `limit`; then `rest` has all of it. */
-export async function gather(
-  body: Bytes,
-  limit: number,
-  check: BodyCheck,
-): Promise<{ whole: Uint8Array } | { rest: Bytes }> {
+/** A body of at most `limit` bytes in one piece; a larger one as it came. */
+export async function gather(body: Bytes, limit: number, check: BodyCheck): Promise<Uint8Array | Bytes> {
   const iterator = body[Symbol.asyncIterator]();
   const pieces: Uint8Array[] = [];
   let received = 0;
@@ -185,7 +181,7 @@ export async function gather(
       check.signal?.throwIfAborted();
       if (next.done === true) {
         checkLength(check, received);
-        return { whole: pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces) };
+        return pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces);
       }
       pieces.push(next.value);
       received += next.value.length;
@@ -196,7 +192,7 @@ export async function gather(
     await iterator.return?.();
     throw error;
   }
-  return { rest: continued(pieces, iterator) };
+  return continued(pieces, iterator);
 }
 
 async function* continued(pieces: Uint8Array[], iterator: AsyncIterator<Uint8Array>): Bytes {

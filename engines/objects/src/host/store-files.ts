@@ -11,6 +11,8 @@ import { type Recovery, recover } from "../recover.ts";
 export interface OpenOptions
   extends Pick<CommitterOptions, "segmentBytes" | "minimumPartBytes" | "reserveBytes"> {
   synchronous: Synchronous;
+  /** Leaves damaged records of the journal out instead of failing. */
+  salvage?: boolean;
 }
 
 /** Where the index is: opened again after `discard`, it is empty. */
@@ -45,7 +47,10 @@ export function openCommitter(
   try {
     const opened = openUsableIndex(source, journal);
     index = opened.index;
-    const recovery = recover(journal, index, { directory: paths.directory });
+    const recovery = recover(journal, index, {
+      directory: paths.directory,
+      ...(options.salvage === undefined ? {} : { salvage: options.salvage }),
+    });
     const committer = new Committer({ ...options, files, paths, journal, index, random, log });
     return {
       committer,

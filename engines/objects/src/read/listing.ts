@@ -1,7 +1,14 @@
 import type { StatementSync } from "node:sqlite";
 import { keyBytes } from "../index/apply.ts";
-import { type IndexQueries, textOf, uploadOf, versionColumns, versionOf } from "../index/queries.ts";
-import { type IndexedVersionRow, nullVersion, sequenceOf, type UploadRow } from "../index/rows.ts";
+import {
+  type IndexedVersion,
+  type IndexQueries,
+  textOf,
+  uploadOf,
+  versionColumns,
+  versionOf,
+} from "../index/queries.ts";
+import { nullVersion, sequenceOf, type UploadRow } from "../index/rows.ts";
 import type { ListRequest, VersionListRequest } from "../types.ts";
 import type { Page, UploadListRequest } from "./queries.ts";
 
@@ -120,7 +127,7 @@ export function listObjects(
   queries: IndexQueries,
   bucket: number,
   request: Omit<ListRequest, "signal">,
-): Page<IndexedVersionRow> {
+): Page<IndexedVersion> {
   const { startAfter, continuation } = request;
   return walk({
     prefix: request.prefix ?? "",
@@ -147,7 +154,7 @@ export function listVersions(
   queries: IndexQueries,
   bucket: number,
   request: VersionListRequest,
-): Page<IndexedVersionRow> {
+): Page<IndexedVersion> {
   const { keyMarker, versionMarker } = request;
   const prefix = request.prefix ?? "";
   const resumed =
@@ -162,7 +169,7 @@ export function listVersions(
   let previous: string | undefined = first ? keyMarker : undefined;
   const before = `SELECT ${versionColumns} FROM versions WHERE bucket=?`;
   const order = "ORDER BY key, sequence DESC";
-  const page = walk<IndexedVersionRow>({
+  const page = walk<IndexedVersion>({
     prefix,
     delimiter: request.delimiter,
     after: keyMarker,

@@ -1,4 +1,5 @@
-import type { BucketRow, IndexedVersionRow, PartRow, UploadRow } from "../index/rows.ts";
+import type { IndexedVersion } from "../index/queries.ts";
+import type { BucketRow, PartRow, UploadRow } from "../index/rows.ts";
 import type { ListRequest, Usage, VersionListRequest } from "../types.ts";
 
 /** What the main thread asks of the reader; plain data, for it may travel to another thread. */
@@ -12,7 +13,24 @@ export type Query =
   | { kind: "parts"; upload: number; after: number; limit: number }
   | { kind: "completed"; bucket: number; key: string; id: string }
   | { kind: "uploads"; bucket: number; request: UploadListRequest }
-  | { kind: "knownBlobs"; names: string[] };
+  | { kind: "knownBlobs"; names: string[] }
+  | { kind: "checkRecords"; places: RecordPlace[] }
+  | { kind: "checkSegment"; segment: number };
+
+/** What the index says of a version's record. */
+export interface RecordPlace
+  extends Pick<
+    IndexedVersion,
+    "bucket" | "key" | "sequence" | "etag" | "segment" | "position" | "inlineAt" | "inlineCrc"
+  > {
+  isInline: boolean;
+}
+
+export interface JournalDamage {
+  segment: number;
+  position: number;
+  bytes: number;
+}
 
 export interface UploadListRequest {
   prefix?: string;
@@ -23,7 +41,7 @@ export interface UploadListRequest {
 }
 
 export interface FoundVersion {
-  version: IndexedVersionRow;
+  version: IndexedVersion;
   parts?: PartRow[];
   /** Of a small object, verified; undefined where they were not asked for. */
   inline?: Uint8Array;
@@ -42,13 +60,16 @@ export interface Findings {
   buckets: BucketRow[];
   usage: Usage | undefined;
   version: FoundVersion | undefined;
-  list: Page<IndexedVersionRow>;
-  versions: Page<IndexedVersionRow>;
+  list: Page<IndexedVersion>;
+  versions: Page<IndexedVersion>;
   upload: UploadRow | undefined;
   parts: PartRow[];
   completed: FoundVersion | undefined;
   uploads: Page<UploadRow>;
   knownBlobs: boolean[];
+  /** For each what is wrong with it. */
+  checkRecords: (string | undefined)[];
+  checkSegment: JournalDamage[];
 }
 
 export type QueryKind = Query["kind"];

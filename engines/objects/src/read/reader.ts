@@ -5,6 +5,7 @@ import { isInline } from "../commit/plan-versions.ts";
 import type { Files, SyncFile } from "../files.ts";
 import { type IndexedVersion, IndexQueries } from "../index/queries.ts";
 import type { StorePaths } from "../paths.ts";
+import { checkRecords, checkSegment } from "./check.ts";
 import { listObjects, listUploads, listVersions } from "./listing.ts";
 import type { Findings, FoundVersion, Query, QueryKind, QueryOf } from "./queries.ts";
 
@@ -54,6 +55,10 @@ export class Reader {
         return listUploads(queries, query.bucket, query.request);
       case "knownBlobs":
         return query.names.map((name) => queries.hasBlob(name));
+      case "checkRecords":
+        return checkRecords(this.#files, this.#paths, query.places);
+      case "checkSegment":
+        return checkSegment(this.#files, this.#paths, query.segment);
     }
   }
 
