@@ -25,6 +25,7 @@ const storageClasses = new Set([
   "REDUCED_REDUNDANCY",
   "GLACIER_IR",
 ]);
+const encryptions = new Set(["AES256", "aws:kms", "aws:kms:dsse"]);
 const metadataPrefix = "x-amz-meta-";
 const maxMetadataBytes = 2048;
 const defaultType = "binary/octet-stream";
@@ -48,6 +49,13 @@ export function refuseUnsupported(headers: IncomingHttpHeaders): void {
   for (const name in headers) {
     if (!name.startsWith("x-amz-")) continue;
     if (name.startsWith("x-amz-server-side-encryption")) {
+      if (name === "x-amz-server-side-encryption" && !encryptions.has(String(headers[name]))) {
+        throw fail("InvalidArgument", {
+          why: "The encryption method specified is not supported",
+          ArgumentName: name,
+          ArgumentValue: String(headers[name]),
+        });
+      }
       throw fail("NotImplemented", { what: "Server-side encryption", Header: name });
     }
     if (name.startsWith("x-amz-object-lock-") || name === "x-amz-bucket-object-lock-enabled") {
@@ -112,12 +120,12 @@ export function versionHeader(request: S3Request, versionId: string): Record<str
   return request.bucket.versioning === "off" ? {} : { "x-amz-version-id": versionId };
 }
 
-/** The answer to whatever made an object. */
+/** The answer to whatever made an object; what has replaced the version before names none. */
 export function createdHeaders(request: S3Request, object: ObjectVersion): Record<string, string> {
   const expiration = expirationHeader(request.bucket, object);
   return {
     etag: `"${object.etag}"`,
-    ...versionHeader(request, object.versionId),
+    ...(object.versionId === "null" ? {} : { "x-amz-version-id": object.versionId }),
     ...checksumHeaders(object.attributes.checksum),
     ...(expiration === undefined ? {} : { "x-amz-expiration": expiration }),
   };

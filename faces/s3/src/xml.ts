@@ -93,6 +93,11 @@ function toElement(node: ParsedNode, depth: number): XmlElement {
   return new XmlElement(name, attributes, children, text);
 }
 
+/** Whether XML 1.0 can hold it. */
+export function isXmlText(text: string): boolean {
+  return !/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/.test(text);
+}
+
 const special = /[&<>"\r\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/;
 const specials = /[&<>"\r\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g;
 

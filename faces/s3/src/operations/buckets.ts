@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { SkepError } from "@skep/base";
 import type { Bucket } from "@skep/objects";
 import { newBucketSettings } from "../access/new-resources.ts";
@@ -74,9 +75,14 @@ export async function createBucket(request: S3Request): Promise<S3Response> {
     await store.createBucket(name, { owner: identity.account.id, settings });
   } catch (error) {
     if (!(error instanceof SkepError) || error.code !== "BUCKET_EXISTS") throw error;
-    const { owner } = await store.bucket(name);
-    if (owner !== identity.account.id) throw fail("BucketAlreadyExists", {}, { cause: error });
-    throw fail("BucketAlreadyOwnedByYou", {}, { cause: error });
+    const present = await store.bucket(name);
+    const { acl, ownership } = present.settings;
+    const same = isDeepStrictEqual({ acl: settings.acl, ownership: settings.ownership }, { acl, ownership });
+    if (present.owner !== identity.account.id || !same) {
+      throw fail("BucketAlreadyExists", {}, { cause: error });
+    }
+    // In the oldest region making one's bucket again has always been right.
+    if (request.service.region !== "us-east-1") throw fail("BucketAlreadyOwnedByYou", {}, { cause: error });
   }
   return { headers: { location: `/${name}` } };
 }

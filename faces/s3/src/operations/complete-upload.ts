@@ -4,7 +4,7 @@ import type { S3Request, S3Response } from "../context.ts";
 import { checksumHeader } from "../digests.ts";
 import { fail } from "../errors.ts";
 import { createdHeaders } from "../object-headers.ts";
-import { document, tag, type XmlElement } from "../xml.ts";
+import { document, parseXml, tag, type XmlElement } from "../xml.ts";
 import { objectChecksum } from "./upload-checksum.ts";
 
 const maxParts = 10_000;
@@ -14,11 +14,10 @@ const partAlgorithms = ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"] as con
 export async function completeMultipartUpload(request: S3Request): Promise<S3Response> {
   const id = request.query.get("uploadId") ?? "";
   const condition = writeCondition(request.headers);
-  const root = await request.xmlBody("CompleteMultipartUpload", maxDocumentBytes, {
-    // They are the object's that is to be.
-    ignoreChecksum: true,
-  });
-  const parts = root.all("Part").map(partOf);
+  // The headers' checksum is that of the object that is to be.
+  const text = await request.bodyText(maxDocumentBytes, { ignoreChecksum: true });
+  const root = parseXml(text, "CompleteMultipartUpload");
+  const parts = withoutRepeats(root.all("Part").map(partOf));
   if (parts.length === 0) throw fail("MalformedXML");
   if (parts.length > maxParts) {
     throw fail("InvalidArgument", { why: `An upload has at most ${maxParts} parts` });
@@ -41,6 +40,11 @@ export async function completeMultipartUpload(request: S3Request): Promise<S3Res
       tag("ChecksumType", checksum?.type),
     ),
   };
+}
+
+/** Of a part that was named again at once, as by a client that sent it twice, the last counts. */
+function withoutRepeats(parts: CompletedPart[]): CompletedPart[] {
+  return parts.filter((part, at) => part.number !== parts[at + 1]?.number);
 }
 
 function locationOf(request: S3Request): string {

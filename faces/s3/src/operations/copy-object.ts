@@ -1,4 +1,5 @@
 import type { Attributes, Bytes, ObjectVersion } from "@skep/objects";
+import { newObjectOwner } from "../access/new-resources.ts";
 import { maxPutBytes } from "../body.ts";
 import { createChecksum } from "../checksums.ts";
 import { writeCondition } from "../conditions.ts";
@@ -8,7 +9,6 @@ import { fail } from "../errors.ts";
 import { createdHeaders, newAttributes } from "../object-headers.ts";
 import { document, isoTime, tag } from "../xml.ts";
 import { type CopySource, copySourceOf, openSource } from "./copy-source.ts";
-import { ownerOf } from "./store-object.ts";
 
 /** How headers may differ from the source's though its metadata are kept. */
 const changing = ["x-amz-storage-class", "x-amz-website-redirect-location"];
@@ -38,7 +38,7 @@ export async function copyObject(request: S3Request): Promise<S3Response> {
     request.key,
     passing(open.read(undefined, request.signal), (piece) => checksum?.update(piece)),
     {
-      owner: ownerOf(request),
+      owner: newObjectOwner(request, request.bucket),
       attributes: copiedAttributes(version.attributes, replaced, { metadata, tagging }),
       condition: writeCondition(request.headers) ?? {},
       sizeBytes: version.sizeBytes,

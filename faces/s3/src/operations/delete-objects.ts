@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from "node:util";
+import { SkepError } from "@skep/base";
 import type { Condition, DeleteResult } from "@skep/objects";
 import { bareETag, deleteCondition, demandedSize, demandedTime } from "../conditions.ts";
 import type { S3Request, S3Response } from "../context.ts";
@@ -6,7 +8,6 @@ import { versionHeader } from "../object-headers.ts";
 import { checkKey } from "../route.ts";
 import { document, nest, tag, type XmlElement } from "../xml.ts";
 import { versionIdOf } from "./existing.ts";
-import { ownerOf } from "./store-object.ts";
 
 const maxObjects = 1000;
 /** As many at a time as the store may commit at once. */
@@ -15,8 +16,8 @@ const concurrency = 64;
 export async function deleteObject(request: S3Request): Promise<S3Response> {
   const versionId = versionIdOf(request);
   const condition = deleteCondition(request.headers);
-  const result = await request.store.delete(request.bucketName, request.key, {
-    owner: ownerOf(request),
+  const result = await deleteTarget(request, {
+    key: request.key,
     ...(versionId === undefined ? {} : { versionId }),
     ...(condition === undefined ? {} : { condition }),
   });
@@ -93,9 +94,34 @@ function targetOf(element: XmlElement): Target {
   };
 }
 
-function deleteTarget(request: S3Request, { key, ...target }: Target): Promise<DeleteResult> {
+async function deleteTarget(request: S3Request, target: Target): Promise<DeleteResult> {
+  const { key, ...named } = target;
   checkKey(key);
-  return request.store.delete(request.bucketName, key, { owner: ownerOf(request), ...target });
+  try {
+    return await request.store.delete(request.bucketName, key, { owner: ownerOf(request), ...named });
+  } catch (error) {
+    if (target.condition === undefined || !(error instanceof SkepError) || error.status !== 404) throw error;
+    return deleteAbsent(request, target, error);
+  }
+}
+
+/** Whose a delete marker is: the requester's, or the bucket's where nobody signed. */
+function ownerOf(request: S3Request): string {
+  return request.identity.account?.id ?? request.bucket.owner;
+}
+
+/** A condition on what is not there: deleted it is already. A delete marker is something, without tag or size. */
+async function deleteAbsent(request: S3Request, target: Target, error: SkepError): Promise<DeleteResult> {
+  const { key, versionId, condition } = target;
+  if (error.code === "BUCKET_NOT_FOUND") throw error;
+  if (versionId !== undefined) return { deleteMarker: false };
+  const isMarker = await request.store.head(request.bucketName, key).then(
+    (latest) => latest.deleteMarker,
+    () => false,
+  );
+  if (!isMarker) return { deleteMarker: false };
+  if (!isDeepStrictEqual(condition, { ifMatch: "*" })) throw fail("PreconditionFailed", {}, { cause: error });
+  return request.store.delete(request.bucketName, key, { owner: ownerOf(request) });
 }
 
 function deletedXml(request: S3Request, target: Target, result: DeleteResult): string {

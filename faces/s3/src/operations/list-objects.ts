@@ -3,7 +3,7 @@ import type { S3Request, S3Response } from "../context.ts";
 import { fail } from "../errors.ts";
 import { storageClassOf } from "../object-headers.ts";
 import { ownerNames, ownerXml } from "../owners.ts";
-import { document, isoTime, nest, tag } from "../xml.ts";
+import { document, isoTime, isXmlText, nest, tag } from "../xml.ts";
 import { keyEncoding, pageSize } from "./parameters.ts";
 
 type Page = Awaited<ReturnType<S3Request["store"]["list"]>>;
@@ -24,7 +24,8 @@ export async function listObjects(request: S3Request): Promise<S3Response> {
     body: document(
       "ListBucketResult",
       tag("Name", request.bucketName),
-      tag("Prefix", encode(asked.prefix)),
+      // Not encoded: botocore takes it as it is, in this version alone.
+      tag("Prefix", isXmlText(asked.prefix) ? asked.prefix : encode(asked.prefix)),
       tag("Marker", encode(marker)),
       page.next === undefined || asked.delimiter === undefined ? "" : tag("NextMarker", encode(lastOf(page))),
       tag("MaxKeys", asked.limit),
@@ -76,6 +77,10 @@ interface AskedList {
 
 function askedList(request: S3Request): AskedList {
   const delimiter = request.query.get("delimiter") ?? "";
+  // Ceph's extension; what is in order here anyway may be asked for without.
+  if (delimiter !== "" && request.query.get("allow-unordered") === "true") {
+    throw fail("InvalidArgument", { why: "An unordered listing cannot have a delimiter" });
+  }
   return {
     prefix: request.query.get("prefix") ?? "",
     ...(delimiter === "" ? {} : { delimiter }),

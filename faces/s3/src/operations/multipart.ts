@@ -1,3 +1,4 @@
+import { newObjectOwner } from "../access/new-resources.ts";
 import { createChecksum } from "../checksums.ts";
 import type { S3Request, S3Response } from "../context.ts";
 import { checksumHeaders, newAttributes } from "../object-headers.ts";
@@ -5,7 +6,7 @@ import { document, tag } from "../xml.ts";
 import { copyResult, passing } from "./copy-object.ts";
 import { copySourceOf, openSource, sourceRange } from "./copy-source.ts";
 import { integerOf } from "./parameters.ts";
-import { contentOf, ownerOf } from "./store-object.ts";
+import { contentOf } from "./store-object.ts";
 import { uploadChecksum } from "./upload-checksum.ts";
 
 const maxPartNumber = 10_000;
@@ -14,7 +15,7 @@ export async function createMultipartUpload(request: S3Request): Promise<S3Respo
   const attributes = newAttributes(request, request.bucket);
   const checksum = uploadChecksum(request);
   const upload = await request.store.createUpload(request.bucketName, request.key, {
-    owner: ownerOf(request),
+    owner: newObjectOwner(request, request.bucket),
     attributes,
     ...(checksum === undefined ? {} : { checksum }),
   });

@@ -1,11 +1,12 @@
+import { newObjectOwner } from "../access/new-resources.ts";
 import { writeCondition } from "../conditions.ts";
 import type { S3Request, S3Response } from "../context.ts";
 import { createdHeaders, newAttributes } from "../object-headers.ts";
-import { ownerOf, storeObject } from "./store-object.ts";
+import { storeObject } from "./store-object.ts";
 
 export async function putObject(request: S3Request): Promise<S3Response> {
   const object = await storeObject(request, request.key, request.body(), {
-    owner: ownerOf(request),
+    owner: newObjectOwner(request, request.bucket),
     attributes: newAttributes(request, request.bucket),
     condition: writeCondition(request.headers),
   });

@@ -1,5 +1,4 @@
 import type { Attributes, Condition, ObjectVersion } from "@skep/objects";
-import { newObjectOwner } from "../access/new-resources.ts";
 import type { IncomingBody, S3Request } from "../context.ts";
 
 /** Up to here a body is taken whole: one buffer costs less than a stream. */
@@ -29,9 +28,4 @@ export async function storeObject(
 /** A body as the store takes it. */
 export function contentOf(body: IncomingBody): Promise<Uint8Array> | IncomingBody["bytes"] {
   return body.sizeBytes !== undefined && body.sizeBytes <= wholeBytes ? body.whole() : body.bytes;
-}
-
-/** Whose the object is that a request makes. */
-export function ownerOf(request: S3Request): string {
-  return newObjectOwner(request, request.bucket);
 }
