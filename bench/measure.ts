@@ -70,13 +70,22 @@ export function atMost(
   return {
     promise,
     measured: `${value.toFixed(digits)} ${unit}`,
-    limit: `${limit} ${unit}`,
+    limit: `at most ${limit} ${unit}`,
     kept: value <= limit,
   };
 }
 
+export function atLeast(promise: string, value: number, limit: number, unit: "times"): Result {
+  return {
+    promise,
+    measured: `${value.toFixed(2)} ${unit}`,
+    limit: `at least ${limit} ${unit}`,
+    kept: value >= limit,
+  };
+}
+
 export function printResults(results: readonly Result[]): void {
-  const rows = [["promise", "measured", "at most", ""]].concat(
+  const rows = [["promise", "measured", "limit", ""]].concat(
     results.map(({ promise, measured, limit, kept }) => [promise, measured, limit, kept ? "kept" : "BROKEN"]),
   );
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
