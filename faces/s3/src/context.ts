@@ -73,7 +73,8 @@ export interface S3Request {
   readonly key: string;
   readonly query: Query;
   readonly headers: IncomingHttpHeaders;
-  readonly identity: Identity;
+  /** Of a form it is known when its fields have been read. */
+  identity: Identity;
   /** Aborted when the client goes away. */
   readonly signal: AbortSignal;
   readonly remoteAddress: string;

@@ -10,6 +10,8 @@ import type { Clock, Log } from "./context.ts";
 
 const realDayMs = 86_400_000;
 const pageSize = 1000;
+/** Deletes under way at once: each waits for the disk, and those that wait together are written together. */
+const maxDeletes = 16;
 
 export interface LifecycleOptions {
   store: BucketStore;
@@ -146,19 +148,30 @@ async function walkVersions(
   const now = clock.now();
   let done = startAfter;
   let state: KeyState | undefined;
+  const deletes = new Set<Promise<void>>();
+  const settled = async () => void (await Promise.all(deletes));
+  const start = async (version: ObjectVersion, count: "expired" | "removedVersions") => {
+    if (deletes.size >= maxDeletes) await Promise.race(deletes);
+    const one = remove(store, bucket, version, count === "removedVersions").then((removed) => {
+      if (removed) result[count]++;
+      deletes.delete(one);
+    });
+    // A failure is met by whoever waits for it next.
+    one.catch(() => {});
+    deletes.add(one);
+  };
   const finish = async () => {
     if (state === undefined) return;
-    if (await expireCurrent(state)) result.expired++;
-    done = state.key;
-  };
-  const expireCurrent = async ({ current, kept }: KeyState): Promise<boolean> => {
-    if (current.deleteMarker) {
-      if (kept > 0 || !rules.some((rule) => markerIsDue(rule, current, now, dayMs))) return false;
-      if (await remove(store, bucket, current, true)) result.removedVersions++;
-      return false;
+    const { current, kept } = state;
+    if (!current.deleteMarker) {
+      const due = rules.some((rule) => (expiresAt(rule, current, dayMs) ?? Infinity) <= now);
+      if (due) await start(current, "expired");
+    } else if (kept === 0 && rules.some((rule) => markerIsDue(rule, current, now, dayMs))) {
+      // Without its marker a version that is still there would come to light.
+      await settled();
+      await start(current, "removedVersions");
     }
-    const due = rules.some((rule) => (expiresAt(rule, current, dayMs) ?? Infinity) <= now);
-    return due && remove(store, bucket, current, false);
+    done = state.key;
   };
   let keyMarker = startAfter;
   let versionMarker: string | undefined;
@@ -169,7 +182,10 @@ async function walkVersions(
       ...(versionMarker === undefined ? {} : { versionMarker }),
     });
     for (const version of page.versions) {
-      if (signal.aborted) return done;
+      if (signal.aborted) {
+        await settled();
+        return done;
+      }
       if (state?.key !== version.key) {
         await finish();
         state = {
@@ -184,7 +200,7 @@ async function walkVersions(
       const due = rules.some((rule) => noncurrentIsDue(rule, version, state!, now, dayMs));
       state.noncurrent++;
       state.supersededAt = version.modifiedAt;
-      if (due && (await remove(store, bucket, version, true))) result.removedVersions++;
+      if (due) await start(version, "removedVersions");
       else state.kept++;
     }
     if (!page.truncated) break;
@@ -192,6 +208,7 @@ async function walkVersions(
     versionMarker = page.nextVersionMarker;
   }
   await finish();
+  await settled();
   return done;
 }
 

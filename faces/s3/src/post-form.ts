@@ -29,7 +29,7 @@ const fileNamePlace = "$" + "{filename}";
 export async function postObject(request: S3Request): Promise<S3Response> {
   await using form = await readForm(request);
   const { fields } = form;
-  const identity = identify(request, fields);
+  request.identity = identify(request, fields);
   const key = keyOf(fields, form.fileName);
   const limits =
     fields.policy === undefined
@@ -39,7 +39,7 @@ export async function postObject(request: S3Request): Promise<S3Response> {
           { ...fields, key, bucket: request.bucketName },
           request.service.clock.now(),
         );
-  const upload = asPut(request, fields, identity, key);
+  const upload = asPut(request, fields, key);
   upload.authorize("s3:PutObject", { bucket: request.bucket, key });
   const object = await storeObject(upload, key, fileBody(form, upload, limits), {
     owner: newObjectOwner(upload, request.bucket),
@@ -155,7 +155,7 @@ function keyOf(fields: FormFields, fileName: string): string {
 }
 
 /** The request as if it had been a PUT with the form's fields as its headers. */
-function asPut(request: S3Request, fields: FormFields, identity: Identity, key: string): S3Request {
+function asPut(request: S3Request, fields: FormFields, key: string): S3Request {
   const { referer, origin, "user-agent": agent } = request.headers;
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries({ referer, origin, "user-agent": agent })) {
@@ -170,7 +170,7 @@ function asPut(request: S3Request, fields: FormFields, identity: Identity, key: 
   if (fields.acl !== undefined) headers["x-amz-acl"] = fields.acl;
   if (fields.tagging !== undefined) headers["x-amz-tagging"] = tagQuery(fields.tagging);
   const { service, store, requestId, method, operation, bucketName, query, signal } = request;
-  const { remoteAddress, secure, bucket } = request;
+  const { remoteAddress, secure, bucket, identity } = request;
   const about = { service, store, requestId, method, operation, bucketName, query, signal };
   const put: S3Request = {
     ...about,

@@ -140,6 +140,20 @@ test("a policy opens to others what it names, and a deny shuts out the owner too
   assert.equal(await setPolicy(bucket, { ...open, Action: "s3:Fetch" }), "400 MalformedPolicy");
 });
 
+test("a policy does not give away what another account has put into the bucket", async () => {
+  const bucket = await newBucket({ "x-amz-acl": "public-read-write" });
+  await send(main, "PUT", `${bucket}/mine`, { body: "x" });
+  await send(other, "PUT", `${bucket}/theirs`, { body: "x" });
+  await setPolicy(bucket, {
+    ...{ Effect: "Allow", Principal: "*", Action: "s3:GetObject" },
+    Resource: arn(bucket, "/*"),
+  });
+  assert.equal(await outcome(undefined, "GET", `${bucket}/mine`), "200");
+  assert.equal(await outcome(undefined, "GET", `${bucket}/theirs`), denied);
+  assert.equal(await outcome(main, "GET", `${bucket}/theirs`), denied);
+  assert.equal(await outcome(other, "GET", `${bucket}/theirs`), "200");
+});
+
 test("an owner whom a policy shuts out of everything can take it back", async () => {
   const bucket = await newBucket();
   const all = [arn(bucket), arn(bucket, "/*")];

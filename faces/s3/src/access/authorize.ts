@@ -72,9 +72,14 @@ export function isAllowed(request: S3Request, action: string, resource: Resource
   if (access.policy !== undefined) {
     const verdict = askPolicy(request, action, resource, bucket, access);
     if (verdict === "deny") return false;
-    if (verdict === "allow") return true;
+    if (verdict === "allow" && isGivenBy(bucket, access, resource)) return true;
   }
   return byOwnership(request, action, resource, bucket, access, isOwner);
+}
+
+/** The owner of a bucket gives nobody what another account put there as its own. */
+function isGivenBy(bucket: Bucket, access: BucketAccess, { object }: Resource): boolean {
+  return object === undefined || object.owner === bucket.owner || access.ownership === "BucketOwnerEnforced";
 }
 
 /** What a bucket's policy says; a public one gives nothing to others where public buckets are restricted. */

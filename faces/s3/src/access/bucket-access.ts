@@ -26,11 +26,11 @@ export interface BucketAccess {
   readonly ownership: Ownership;
 }
 
-/** A bucket's state is a value: what was read of it holds as long as it lives. */
-const read = new WeakMap<Bucket, BucketAccess>();
+/** Settings are a value, replaced when they change: what was read of them holds as long as they live. */
+const read = new WeakMap<Bucket["settings"], BucketAccess>();
 
 export function accessOf(bucket: Bucket): BucketAccess {
-  let access = read.get(bucket);
+  let access = read.get(bucket.settings);
   if (access === undefined) {
     const { acl, policy, publicAccessBlock, ownership } = bucket.settings;
     access = {
@@ -39,7 +39,7 @@ export function accessOf(bucket: Bucket): BucketAccess {
       block: storedBlock(publicAccessBlock),
       ownership: (ownership as Ownership | undefined) ?? "ObjectWriter",
     };
-    read.set(bucket, access);
+    read.set(bucket.settings, access);
   }
   return access;
 }
