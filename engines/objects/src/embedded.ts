@@ -197,9 +197,13 @@ export class EmbeddedStore implements BucketStore {
     return checkStore(this.#core, options);
   }
 
-  /** Waits for what was begun, then gives the directory free. */
+  /**
+   * Waits for what was begun, then gives the directory free. A body still on its way is not waited for:
+   * its put fails.
+   */
   close(): Promise<void> {
     this.#closing ??= (async () => {
+      await this.#core.settled();
       await this.#core.backend[Symbol.asyncDispose]();
       await Promise.all(this.#unlinking);
       this.#lock?.[Symbol.dispose]();

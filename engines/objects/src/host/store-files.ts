@@ -78,18 +78,19 @@ function openUsableIndex(source: IndexSource, journal: Journal): { index: Databa
       if (index === undefined) return "it has another version's format";
       const { segment } = new IndexWriter(index).applied();
       const oldest = journal.segments[0] as number;
+      if (segment === 0 && !journal.isEmpty) return { index, rebuilt: "there was none" };
       if (segment !== 0 && segment < oldest) {
         index.close();
         return "it is older than the journal";
       }
-      return index;
+      return { index };
     } catch (error) {
       if (!isMalformed(error)) throw error;
       if (index?.isOpen === true) index.close();
       return (error as Error).message;
     }
   })();
-  if (typeof why !== "string") return { index: why };
+  if (typeof why !== "string") return why;
   source.discard();
   return { index: source.open() as DatabaseSync, rebuilt: why };
 }

@@ -67,8 +67,9 @@ export class ThreadsBackend implements Backend {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#committer.close();
+    // The last connection of an index puts its write-ahead log away, and the reader's may not write.
     await this.#reader.close();
+    await this.#committer.close();
   }
 }
 

@@ -69,6 +69,11 @@ export class Journal {
     return this.#position;
   }
 
+  /** Nothing was ever written to it. */
+  get isEmpty(): boolean {
+    return this.#segments.length === 1 && this.#position === segmentHeaderBytes;
+  }
+
   get sizeBytes(): number {
     return this.#closedBytes + this.#position;
   }

@@ -33,6 +33,8 @@ export class StoreCore {
   readonly inlineBytes: number;
   /** All of them: a bucket is read with every request. */
   readonly buckets = new Map<string, BucketRow>();
+  /** Changes that need nothing more from their callers. */
+  readonly #underWay = new Set<Promise<unknown>>();
   readonly #blobs: BlobWriter;
   readonly #clock: () => number;
   readonly #random: (bytes: number) => Uint8Array;
@@ -57,7 +59,11 @@ export class StoreCore {
   }
 
   /** A change of what is in a bucket. The committer knows it by its number; its name is for people. */
-  async commit<K extends Kind>(bucket: string, change: ChangeOf<K>): Promise<Results[K]> {
+  commit<K extends Kind>(bucket: string, change: ChangeOf<K>): Promise<Results[K]> {
+    return this.#track(this.#commit(bucket, change));
+  }
+
+  async #commit<K extends Kind>(bucket: string, change: ChangeOf<K>): Promise<Results[K]> {
     try {
       return await this.backend.commit<K>({ ...change, now: this.#clock() } as OperationOf<K>);
     } catch (error) {
@@ -69,7 +75,28 @@ export class StoreCore {
   }
 
   /** A small body as it is, a larger one as a blob; and what it has become is committed. */
-  async storeBody<T>(
+  storeBody<T>(
+    body: Uint8Array | Bytes,
+    check: BodyCheck,
+    commit: (content: { inline: Uint8Array } | { blob: string }, written: WrittenBlob) => Promise<T>,
+  ): Promise<T> {
+    const work = this.#storeBody(body, check, commit);
+    return body instanceof Uint8Array ? this.#track(work) : work;
+  }
+
+  #track<T>(work: Promise<T>): Promise<T> {
+    this.#underWay.add(work);
+    const done = () => this.#underWay.delete(work);
+    work.then(done, done);
+    return work;
+  }
+
+  /** When all changes whose bodies are here are answered. */
+  async settled(): Promise<void> {
+    while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay);
+  }
+
+  async #storeBody<T>(
     body: Uint8Array | Bytes,
     check: BodyCheck,
     commit: (content: { inline: Uint8Array } | { blob: string }, written: WrittenBlob) => Promise<T>,
