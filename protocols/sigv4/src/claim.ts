@@ -153,27 +153,29 @@ function readSignedHeaders(text: string, malformed: Malformed): string[] {
 /** x-amz-date, else Date; both may be there, and then the first counts. */
 function readTime(request: RequestShape): Pick<Claim, "timestamp" | "signedAt"> {
   const text = headerValue(request.headers["x-amz-date"] ?? request.headers.date);
-  const signedAt = parseTimestamp(text) ?? parseHttpDate(text);
-  if (signedAt === undefined || signedAt < 0) {
-    throw fail("ACCESS_DENIED", { why: "a valid x-amz-date or Date header is required" });
-  }
-  return { timestamp: formatTimestamp(signedAt), signedAt };
+  const signedAt = parseTimestamp(text);
+  if (signedAt !== undefined && signedAt >= 0) return { timestamp: text, signedAt };
+  const written = parseHttpDate(text);
+  if (written !== undefined && written >= 0)
+    return { timestamp: formatTimestamp(written), signedAt: written };
+  throw fail("ACCESS_DENIED", { why: "a valid x-amz-date or Date header is required" });
 }
 
 /** Milliseconds of `20130524T000000Z`. */
 export function parseTimestamp(text: string): number | undefined {
-  const match = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(text);
-  if (match === null) return undefined;
-  const [year, month, day, hour, minute, second] = match.slice(1).map(Number) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  const time = Date.UTC(year, month - 1, day, hour, minute, second);
-  return formatTimestamp(time) === text ? time : undefined;
+  if (!/^\d{8}T\d{6}Z$/.test(text)) return undefined;
+  const part = (from: number, to: number) => Number(text.slice(from, to));
+  const [month, day, hour, minute, second] = [
+    part(4, 6),
+    part(6, 8),
+    part(9, 11),
+    part(11, 13),
+    part(13, 15),
+  ] as const;
+  const date = new Date(Date.UTC(part(0, 4), month - 1, day, hour, minute, second));
+  // What does not exist, as February 31st, would be taken for another time.
+  const exists = date.getUTCDate() === day && month <= 12 && hour < 24 && minute < 60 && second < 60;
+  return exists ? date.getTime() : undefined;
 }
 
 export function formatTimestamp(time: number): string {

@@ -1,28 +1,28 @@
-import { createHmac, hash, timingSafeEqual } from "node:crypto";
+import { hash, timingSafeEqual } from "node:crypto";
+import { HmacKey } from "./hmac.ts";
 import type { ChunkSigner, Scope } from "./types.ts";
 
 export const algorithm = "AWS4-HMAC-SHA256";
 export const emptySha256 = hash("sha256", "", "hex");
 
-function hmac(key: Uint8Array | string, text: string): Buffer {
-  return createHmac("sha256", key).update(text).digest();
-}
-
-export function signingKey(secret: string, scope: Pick<Scope, "date" | "region" | "service">): Buffer {
-  const date = hmac(`AWS4${secret}`, scope.date);
-  return hmac(hmac(hmac(date, scope.region), scope.service), "aws4_request");
+export function signingKey(secret: string, scope: Pick<Scope, "date" | "region" | "service">): HmacKey {
+  let key = new HmacKey(`AWS4${secret}`);
+  for (const text of [scope.date, scope.region, scope.service, "aws4_request"]) {
+    key = new HmacKey(key.sign(text, "buffer"));
+  }
+  return key;
 }
 
 /** Keeps the signing keys of late: they change once a day, and making one costs four HMACs. */
 export class SigningKeys {
-  readonly #keys = new Map<string, { secret: string; key: Buffer }>();
+  readonly #keys = new Map<string, { secret: string; key: HmacKey }>();
   readonly #limit: number;
 
   constructor(limit = 256) {
     this.#limit = limit;
   }
 
-  get(secret: string, scope: Scope): Buffer {
+  get(secret: string, scope: Scope): HmacKey {
     const name = `${scope.accessKeyId}/${scope.date}/${scope.region}/${scope.service}`;
     const kept = this.#keys.get(name);
     if (kept !== undefined && kept.secret === secret) return kept.key;
@@ -40,11 +40,11 @@ export function scopeText(scope: Pick<Scope, "date" | "region" | "service">): st
   return `${scope.date}/${scope.region}/${scope.service}/aws4_request`;
 }
 
-export function signText(key: Buffer, text: string): string {
-  return createHmac("sha256", key).update(text).digest("hex");
+export function signText(key: HmacKey, text: string): string {
+  return key.sign(text, "hex");
 }
 
-export function signDigest(key: Buffer, timestamp: string, scope: Scope, digest: string): string {
+export function signDigest(key: HmacKey, timestamp: string, scope: Scope, digest: string): string {
   return signText(key, `${algorithm}\n${timestamp}\n${scopeText(scope)}\n${digest}`);
 }
 
@@ -56,7 +56,7 @@ export function sameSignature(expected: string, given: string): boolean {
 }
 
 /** Each signature covers the one before it, the first one the request's own (`seed`). */
-export function chunkSigner(key: Buffer, timestamp: string, scope: Scope, seed: string): ChunkSigner {
+export function chunkSigner(key: HmacKey, timestamp: string, scope: Scope, seed: string): ChunkSigner {
   let previous = seed;
   const bound = `${timestamp}\n${scopeText(scope)}`;
   return {

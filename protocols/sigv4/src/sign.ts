@@ -1,5 +1,6 @@
 import { canonicalDigest, encodeUri, queryPairs, splitTarget } from "./canonical.ts";
 import { formatTimestamp } from "./claim.ts";
+import type { HmacKey } from "./hmac.ts";
 import { algorithm, chunkSigner, type SigningKeys, scopeText, signDigest, signingKey } from "./keys.ts";
 import { readPayload, unsignedPayload } from "./payload.ts";
 import type { ChunkSigner, Credentials, RequestShape, Scope } from "./types.ts";
@@ -81,7 +82,7 @@ function keyFor(
   { accessKeyId, secret }: Credentials,
   timestamp: string,
   { region, service = "s3", keys }: SignOptions,
-): { scope: Scope; key: Buffer } {
+): { scope: Scope; key: HmacKey } {
   const scope = { accessKeyId, date: timestamp.slice(0, 8), region, service };
   return { scope, key: keys?.get(secret, scope) ?? signingKey(secret, scope) };
 }

@@ -1,6 +1,7 @@
 import { canonicalDigest, headerValue } from "./canonical.ts";
 import { type Claim, readClaim } from "./claim.ts";
 import { fail } from "./errors.ts";
+import type { HmacKey } from "./hmac.ts";
 import { chunkSigner, type SigningKeys, sameSignature, signDigest, signingKey } from "./keys.ts";
 import { readPayload, unsignedPayload } from "./payload.ts";
 import type { Payload, RequestShape, Scope, Verified } from "./types.ts";
@@ -54,7 +55,7 @@ export function verifyRequest<C extends { secret: string }>(
 }
 
 /** The signature, which is the one that came with the request. */
-function signatureOf(request: RequestShape, claim: Claim, key: Buffer, payload: string): string {
+function signatureOf(request: RequestShape, claim: Claim, key: HmacKey, payload: string): string {
   const { query, path, signedHeaders } = claim;
   const canonical = { request, signedHeaders, payload, query, path };
   const signed = (encoding: "latin1" | "utf8") =>
