@@ -55,7 +55,8 @@ interface HousePackage {
 
 /**
  * Makes the package of the command in `output`: dist/skep.js with a chunk for each verb (so that a
- * verb loads only what it needs), dist/skepd.js in one file, the assets of rooms beside it, and bin/skep.
+ * verb loads only what it needs), dist/skepd.js and dist/storaged.js in one file each, storaged's threads
+ * and the assets of rooms beside them, and bin/skep.
  */
 export async function bundleCommand(root: string, output: string): Promise<void> {
   await rm(output, { recursive: true, force: true });
@@ -72,6 +73,18 @@ export async function bundleCommand(root: string, output: string): Promise<void>
     build({
       ...shared,
       entryPoints: [{ in: join(root, "apps/skepd/src/main.ts"), out: "skepd" }],
+      outdir: dist,
+    }),
+    build({
+      ...shared,
+      entryPoints: [
+        { in: join(root, "apps/storaged/src/main.ts"), out: "storaged" },
+        // storaged starts them by these names beside itself
+        ...["committer-thread", "reader-thread"].map((name) => ({
+          in: join(root, `engines/objects/src/host/${name}.ts`),
+          out: name,
+        })),
+      ],
       outdir: dist,
     }),
   ]);

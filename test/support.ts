@@ -43,6 +43,10 @@ export class Installation implements AsyncDisposable {
       XDG_DATA_HOME: undefined,
       SKEP_HOST: undefined,
       SKEP_TOKEN: undefined,
+      // would count for more than what a test writes into a profile
+      ...Object.fromEntries(
+        Object.keys(process.env).flatMap((name) => (/^AWS_/.test(name) ? [[name, undefined]] : [])),
+      ),
       NO_COLOR: "1",
     };
     this.runtime = runtimeDirectory(this.home, this.#env);
@@ -125,6 +129,27 @@ export class Installation implements AsyncDisposable {
     );
   }
 
+  /** Undefined where no storaged runs. */
+  storagedPid(): number | undefined {
+    try {
+      const { pid, startTime } = JSON.parse(readFileSync(join(this.runtime, "storaged.json"), "utf8"));
+      return processStartTime(pid) === startTime ? pid : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Kills storaged as a crash would, and waits until it is gone. */
+  async killStoraged(): Promise<void> {
+    const pid = this.storagedPid();
+    if (pid === undefined) return;
+    process.kill(pid, "SIGKILL");
+    await eventually(
+      () => processStartTime(pid) === undefined,
+      () => `storaged ${pid} is still there`,
+    );
+  }
+
   /** Pids of this home's QEMUs, by their command lines. */
   async qemuPids(): Promise<number[]> {
     const pids: number[] = [];
@@ -138,7 +163,7 @@ export class Installation implements AsyncDisposable {
     return pids;
   }
 
-  /** Ends skepd and every QEMU of this home and removes the home; whatever state the test left. */
+  /** Ends skepd, storaged and every QEMU of this home and removes the home; whatever state the test left. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       const pid = this.daemonPid();
@@ -150,6 +175,7 @@ export class Installation implements AsyncDisposable {
     } catch (error) {
       if (!isErrno(error, "ENOENT") && !isErrno(error, "ESRCH")) throw error;
     }
+    await this.killStoraged(); // nobody starts it again now
     const ids = await this.#machineIds();
     for (const pid of await this.qemuPids()) {
       const id = processArguments(pid)?.find((_, index, args) => args[index - 1] === "-uuid");

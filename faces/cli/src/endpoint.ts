@@ -111,7 +111,7 @@ export async function tryKeys(endpoint: URL, region: string, keys: Keys, trust: 
   throw fail("KEYS_REFUSED", {
     accessKeyId: keys.accessKeyId.slice(0, 128),
     endpoint: endpoint.origin,
-    why: failure.message,
+    why: failure.why,
   });
 }
 

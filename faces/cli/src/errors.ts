@@ -108,7 +108,7 @@ export const cliErrors = {
   },
   KEYS_REFUSED: {
     message: "{endpoint} does not accept key {accessKeyId}: {why}",
-    hint: "check key and secret; --no-verify writes them all the same",
+    hint: "check both; to take over a known key here: skep key create --access-key ID --secret-key SECRET",
     status: 403,
   },
   S3_FAILED: { message: "object storage refused ({status}): {why}", status: 502 },

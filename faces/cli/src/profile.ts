@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Storage } from "@skep/api";
-import { readFileIfThere, writeFileAtomic } from "@skep/base";
+import { ensureDirectory, readFileIfThere, writeFileAtomic } from "@skep/base";
 import { type AwsPaths, readProfile, writeProfile } from "./aws-files.ts";
 import type { Context } from "./context.ts";
 import { isSignedBy, parseEndpoint } from "./endpoint.ts";
@@ -73,6 +73,7 @@ async function authorityFile(context: Context, paths: AwsPaths, url: URL, storag
   if (context.host === undefined) return storage.authorityPath;
   const name = `skep-ca-${url.hostname.replace(/[^\w.-]/g, "_")}.pem`;
   const path = join(dirname(paths.config), name);
+  await ensureDirectory(dirname(path));
   if ((await readFileIfThere(path)) !== storage.authority) await writeFileAtomic(path, storage.authority);
   return path;
 }
@@ -96,4 +97,17 @@ export async function writeEndpoint(
     endpoint_url: endpoint.url.origin,
     ca_bundle: endpoint.authority?.path,
   });
+}
+
+/** What of the environment AWS tools would take instead of the profile. */
+export function overridingVariables(
+  endpoint: ProfileEndpoint,
+  environment: NodeJS.ProcessEnv = process.env,
+): string[] {
+  const wanted: Record<string, string | undefined> = {
+    AWS_CA_BUNDLE: endpoint.authority?.path,
+    AWS_ENDPOINT_URL: endpoint.url.origin,
+    AWS_ENDPOINT_URL_S3: endpoint.url.origin,
+  };
+  return Object.keys(wanted).filter((name) => environment[name] && environment[name] !== wanted[name]);
 }

@@ -33,11 +33,11 @@ export async function readSmall(answer: IncomingMessage): Promise<string> {
 /** What an S3 answer complains about; undefined where it is a good one, whose body is then unread. */
 export async function s3Failure(
   answer: IncomingMessage,
-): Promise<(SkepError & { s3Code: string }) | undefined> {
+): Promise<(SkepError & { s3Code: string; why: string }) | undefined> {
   const status = answer.statusCode ?? 500;
   if (status < 300) return undefined;
   const text = await readSmall(answer);
   const s3Code = xmlText(text, "Code") ?? `status ${status}`;
-  const why = xmlText(text, "Message") ?? "it gives no reason";
-  return Object.assign(fail("S3_FAILED", { status, why: `${why} (${s3Code})` }), { s3Code });
+  const why = `${xmlText(text, "Message") ?? "it gives no reason"} (${s3Code})`;
+  return Object.assign(fail("S3_FAILED", { status, why }), { s3Code, why });
 }

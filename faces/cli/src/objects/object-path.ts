@@ -28,7 +28,7 @@ export function parseOneObject(text: string): ObjectPath {
  * can be named after.
  */
 export function relativeFile(key: string, prefix: string): string | undefined {
-  const rest = key.slice(prefix.length).replace(/^\//, "");
+  const rest = key.slice(prefix.length);
   const parts = rest.split("/");
   const last = parts.at(-1) === "" ? parts.slice(0, -1) : parts;
   const good = last.every((part) => part !== "" && part !== "." && part !== ".." && !part.includes("\0"));

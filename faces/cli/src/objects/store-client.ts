@@ -18,7 +18,7 @@ export interface StoreCall {
   signal: AbortSignal;
 }
 
-const attempts = 6;
+const attempts = 7;
 const silenceMs = 60_000;
 
 /**
@@ -54,8 +54,8 @@ export class StoreClient {
         throw failure;
       } catch (error) {
         if (call.signal.aborted) throw call.signal.reason;
-        if (attempt >= attempts || !isPassing(error)) throw brokenOff(error, call);
-        await pause(100 * 3 ** attempt, call.signal);
+        if (attempt >= attemptsFor(error)) throw brokenOff(error, call);
+        await pause(100 * 2 ** attempt, call.signal);
       }
     }
   }
@@ -113,14 +113,13 @@ export class StoreClient {
   }
 }
 
-/** Whether the same request may go well a moment later. */
-function isPassing(error: unknown): boolean {
-  if (!(error instanceof SkepError)) return true; // the connection
+/** How often a request that ended so is worth sending. */
+function attemptsFor(error: unknown): number {
+  if (!(error instanceof SkepError)) return attempts; // the connection
   const code = "s3Code" in error ? error.s3Code : error.code;
-  if (code === "S3_FAILED") return error.status >= 500;
-  return ["InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "DAEMON_UNREACHABLE"].includes(
-    String(code),
-  );
+  if (code === "InternalError") return 2;
+  const passing = ["SlowDown", "ServiceUnavailable", "RequestTimeout", "DAEMON_UNREACHABLE"];
+  return passing.includes(String(code)) ? attempts : 1;
 }
 
 export function brokenOff(error: unknown, { bucket, key }: { bucket: string; key: string }): unknown {

@@ -5,7 +5,13 @@ import { action, type Context } from "../context.ts";
 import { givenKeys, type Keys, tryKeys } from "../endpoint.ts";
 import { fail } from "../errors.ts";
 import { readInput } from "../input.ts";
-import { type EndpointFlags, findEndpoint, type ProfileEndpoint, writeEndpoint } from "../profile.ts";
+import {
+  type EndpointFlags,
+  findEndpoint,
+  overridingVariables,
+  type ProfileEndpoint,
+  writeEndpoint,
+} from "../profile.ts";
 
 interface Flags extends EndpointFlags {
   accessKey?: string;
@@ -127,6 +133,10 @@ export function define(command: Command): void {
         context.note(
           `tools that know no endpoint_url in a profile need --endpoint-url ${endpoint.url.origin}`,
         );
+        for (const name of overridingVariables(endpoint))
+          context.note(
+            `the variable ${name} is set, and AWS tools heed it more than the profile: unset ${name}`,
+          );
         if (!flags.verifySsl) context.note("and each call of AWS tools needs --no-verify-ssl then, too");
       }),
     );
