@@ -444,6 +444,23 @@ describe("processes of object storage", { concurrency: false }, () => {
     } finally {
       squatter.close();
     }
+    await storage.skep.killDaemon();
+    await storage.skep.killStoraged();
+    const late = createServer();
+    await new Promise<void>((resolve) => late.listen(Number(new URL(storage.endpoint).port), "127.0.0.1", resolve));
+    try {
+      await storage.skep.skep(["ls"]);
+      await eventually(
+        async () => /does not listen/.test((await storage.skep.skep(["doctor"], { status: null })).stdout),
+        () => "doctor never said that the endpoint does not listen",
+      );
+    } finally {
+      late.close();
+    }
+    await eventually(
+      () => storage.answers(),
+      () => "the endpoint never came back",
+    );
   });
 
   it("names under a domain are covered by the certificate, after a change too", async () => {

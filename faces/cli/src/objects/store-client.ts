@@ -2,7 +2,7 @@ import { request as httpRequest, type IncomingMessage, type RequestOptions } fro
 import { request as httpsRequest } from "node:https";
 import { isIP } from "node:net";
 import type { ApiClient, PresignRequest } from "@skep/api";
-import { SkepError } from "@skep/base";
+import { isErrno, SkepError } from "@skep/base";
 import type { Context } from "../context.ts";
 import { fail } from "../errors.ts";
 import { servedEndpoint } from "../profile.ts";
@@ -115,7 +115,9 @@ export class StoreClient {
 
 /** How often a request that ended so is worth sending. */
 function attemptsFor(error: unknown): number {
-  if (!(error instanceof SkepError)) return attempts; // the connection
+  // Cut off where something listens; the next answers, or nothing listens there for a moment.
+  if (isErrno(error, "ECONNRESET")) return 3;
+  if (!(error instanceof SkepError)) return attempts;
   const code = "s3Code" in error ? error.s3Code : error.code;
   if (code === "InternalError") return 2;
   const passing = ["SlowDown", "ServiceUnavailable", "RequestTimeout", "DAEMON_UNREACHABLE"];
