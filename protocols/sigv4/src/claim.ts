@@ -165,16 +165,19 @@ function readTime(request: RequestShape): Pick<Claim, "timestamp" | "signedAt"> 
 export function parseTimestamp(text: string): number | undefined {
   if (!/^\d{8}T\d{6}Z$/.test(text)) return undefined;
   const part = (from: number, to: number) => Number(text.slice(from, to));
-  const [month, day, hour, minute, second] = [
+  const [year, month, day, hour, minute, second] = [
+    part(0, 4),
     part(4, 6),
     part(6, 8),
     part(9, 11),
     part(11, 13),
     part(13, 15),
   ] as const;
-  const date = new Date(Date.UTC(part(0, 4), month - 1, day, hour, minute, second));
+  const date = new Date(Date.UTC(year, month - 1, day, hour, minute, second));
   // What does not exist, as February 31st, would be taken for another time.
-  const exists = date.getUTCDate() === day && month <= 12 && hour < 24 && minute < 60 && second < 60;
+  const isSame =
+    date.getUTCFullYear() === year && date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
+  const exists = isSame && hour < 24 && minute < 60 && second < 60;
   return exists ? date.getTime() : undefined;
 }
 

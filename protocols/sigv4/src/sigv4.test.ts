@@ -281,6 +281,8 @@ describe("a signature", () => {
     "no date": [withHeaders({ "x-amz-date": undefined }), "ACCESS_DENIED"],
     "a date that is none": [withHeaders({ "x-amz-date": "Bad Date" }), "ACCESS_DENIED"],
     "a date that does not exist": [withHeaders({ "x-amz-date": "20130231T000000Z" }), "ACCESS_DENIED"],
+    "a month that does not exist": [withHeaders({ "x-amz-date": "20130024T000000Z" }), "ACCESS_DENIED"],
+    "an hour that does not exist": [withHeaders({ "x-amz-date": "20130523T240000Z" }), "ACCESS_DENIED"],
     "header and query": [{ ...get, target: "/b/k?X-Amz-Signature=1" }, "ARGUMENT_INVALID"],
   };
   for (const [name, [request, code]] of Object.entries(bad)) {
