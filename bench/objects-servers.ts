@@ -1,6 +1,5 @@
 /** What is measured in `npm run bench:objects`, each a process of its own on the same disk. */
 import { type ChildProcess, fork, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
@@ -21,7 +20,7 @@ export interface Side extends AsyncDisposable {
   pid?: number;
 }
 
-/** The storage process as it is installed, from build/skep where that is there, else from source. */
+/** The storage process as it is installed, from build/skep; with $SKEP_BENCH_SOURCE from source. */
 export async function startStorage(base: string): Promise<Side & { pid: number }> {
   const home = join(base, "home");
   await mkdir(home, { mode: 0o700 });
@@ -32,7 +31,8 @@ export async function startStorage(base: string): Promise<Side & { pid: number }
   const { key, secret } = accounts.createKey({ account: accounts.root().id });
   accounts[Symbol.dispose]();
   const bundle = join(house, "build/skep/dist/storaged.js");
-  const program = existsSync(bundle) ? [bundle] : [...source, join(house, "apps/storaged/src/main.ts")];
+  const isSource = process.env.SKEP_BENCH_SOURCE !== undefined;
+  const program = !isSource ? [bundle] : [...source, join(house, "apps/storaged/src/main.ts")];
   const child = spawn(process.execPath, [...program, "--home", home, "--foreground"], {
     env: { ...process.env, SKEP_HOME: home, SKEP_RUNTIME_DIR: join(base, "run") },
     stdio: ["ignore", "ignore", "inherit"],

@@ -3,7 +3,8 @@
  * storaged and Ceph's radosgw (one OSD) run on the same disk and are driven in turns by one client over
  * plain HTTP; values are medians of rounds. `--rounds N`, `--directory PATH` (the disk; default /tmp),
  * `--scale F` (share of the usual number of requests), `--no-radosgw`. `--memory` instead: what storaged
- * needs while 5 GiB pass each way (`--gib N`) and with 1,000,000 keys (`--keys N`).
+ * needs while 5 GiB pass each way (`--gib N`) and with 1,000,000 keys (`--keys N`). Uses the
+ * bundle in build/skep, made anew; with $SKEP_BENCH_SOURCE the sources, which need more memory.
  */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, open, rm, unlink } from "node:fs/promises";
