@@ -88,7 +88,7 @@ const refused: [
     "a later engine",
     { "engines/images/src/a.ts": uses("@skep/machines"), "engines/machines/src/index.ts": "" },
     { "engines/images": ["@skep/machines"] },
-    /the order of engines is objects, volumes, images, machines/,
+    /the order of engines is accounts, objects, volumes, images, machines/,
   ],
   [
     "another face",
@@ -100,7 +100,7 @@ const refused: [
     "an engine from the thin client",
     { "faces/cli/src/a.ts": uses("@skep/images"), "engines/images/src/index.ts": "" },
     { "faces/cli": ["@skep/images"] },
-    /may use only base and api/,
+    /may use only base and api and sigv4/,
   ],
   [
     "another room by path",

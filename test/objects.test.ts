@@ -447,7 +447,9 @@ describe("processes of object storage", { concurrency: false }, () => {
     await storage.skep.killDaemon();
     await storage.skep.killStoraged();
     const late = createServer();
-    await new Promise<void>((resolve) => late.listen(Number(new URL(storage.endpoint).port), "127.0.0.1", resolve));
+    await new Promise<void>((resolve) =>
+      late.listen(Number(new URL(storage.endpoint).port), "127.0.0.1", resolve),
+    );
     try {
       await storage.skep.skep(["ls"]);
       await eventually(

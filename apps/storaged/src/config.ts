@@ -44,6 +44,9 @@ export async function writeStorageConfig(path: string, config: StorageConfig): P
 /** Throws where an address or a domain is none. */
 export function checkConfig(config: StorageConfig): StorageConfig {
   parseListen(config.listen, examplePort);
+  if (!/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])$/.test(config.region)) {
+    throw fail("REGION_INVALID", { region: config.region.slice(0, 100) });
+  }
   if (config.domain === null) return config;
   const domain = config.domain.toLowerCase().replace(/\.$/, "");
   const label = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?";

@@ -30,6 +30,7 @@ export const StorageUp = Type.Object(
     listen: Type.Optional(Type.String({ description: "HOST:PORT; the last one, or 127.0.0.1:8443" })),
     http: Type.Optional(Type.Boolean({ description: "plain HTTP instead of TLS" })),
     domain: Type.Optional(Nullable(Type.String({ description: "null forgets it" }))),
+    region: Type.Optional(Type.String({ description: "that signatures have to name; at first us-east-1" })),
     accessLog: Type.Optional(Type.Boolean({ description: "a line a request; default true" })),
   },
   { ...strict, $id: "StorageUp" },

@@ -14,7 +14,10 @@ const day = 86_400_000;
 
 async function temporary(): Promise<AsyncDisposable & { directory: string }> {
   const root = await mkdtemp(join(tmpdir(), "sk-"));
-  return { directory: join(root, "tls"), [Symbol.asyncDispose]: () => rm(root, { recursive: true, maxRetries: 5 }) };
+  return {
+    directory: join(root, "tls"),
+    [Symbol.asyncDispose]: () => rm(root, { recursive: true, maxRetries: 5 }),
+  };
 }
 
 /** What a verifying client is shown under this name. */

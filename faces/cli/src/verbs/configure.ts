@@ -15,7 +15,7 @@ export function define(command: Command): void {
     .option("--ca-bundle <file>", "the CA of an endpoint that is not skep's")
     .addHelpText(
       "after",
-      "\nExamples:\n  skep configure --endpoint-url https://localhost:8443/\n  skep configure --profile hive --region eu-central-1",
+      "\nExamples:\n  skep configure --endpoint-url https://localhost:8443/\n  skep configure --profile other --endpoint-url https://s3.example.org --region eu-central-1",
     )
     .action(
       action(async (context, flags: EndpointFlags & { profile?: string }) => {

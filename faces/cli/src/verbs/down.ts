@@ -7,6 +7,7 @@ export function define(command: Command): void {
     .description(
       "Stops serving object storage once the requests under way have ended (half a minute at most). What is stored stays; `skep up` serves it again.",
     )
+    .addHelpText("after", "\nExamples:\n  skep down")
     .action(
       action(async (context) => {
         const storage = await (await context.client()).call("storageDown");

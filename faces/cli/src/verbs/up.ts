@@ -7,6 +7,7 @@ interface Flags {
   http?: boolean;
   /** false: --no-domain */
   domain?: string | false;
+  region?: string;
   accessLog?: boolean;
 }
 
@@ -33,6 +34,7 @@ export function define(command: Command): void {
     .option("--no-http", "TLS again")
     .option("--domain <name>", "buckets also as BUCKET.NAME; the certificate covers them")
     .option("--no-domain", "without such names")
+    .option("--region <name>", "the region that requests are signed for; at first us-east-1")
     .option("--access-log", "write a line a request (as it is without this option)")
     .option("--no-access-log", "write none")
     .addHelpText(
@@ -41,11 +43,12 @@ export function define(command: Command): void {
     )
     .action(
       action(async (context, flags: Flags) => {
-        const { listen, http, domain, accessLog } = flags;
+        const { listen, http, domain, region, accessLog } = flags;
         const body = {
           ...(listen === undefined ? {} : { listen }),
           ...(http === undefined ? {} : { http }),
           ...(domain === undefined ? {} : { domain: domain === false ? null : domain }),
+          ...(region === undefined ? {} : { region }),
           ...(accessLog === undefined ? {} : { accessLog }),
         };
         const client = await context.client();

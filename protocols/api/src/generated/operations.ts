@@ -450,6 +450,8 @@ export interface StorageUp {
   /** plain HTTP instead of TLS */
   http?: boolean;
   domain?: string | null;
+  /** that signatures have to name; at first us-east-1 */
+  region?: string;
   /** a line a request; default true */
   accessLog?: boolean;
 }
