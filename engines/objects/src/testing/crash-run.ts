@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { SkepError } from "@skep/base";
 import { EmbeddedStore } from "../embedded.ts";
 import type { Bytes } from "../types.ts";
+import { digestOf } from "./digest.ts";
 import { KeyModel, VersionsModel } from "./model.ts";
 import { Random } from "./random.ts";
 import { Schedule } from "./schedule.ts";
@@ -313,10 +313,6 @@ export class CrashRun {
     if (done === true) version.isGone = true;
     if (done === false) version.mayBeGone = before;
   }
-}
-
-export function digestOf(bytes: Uint8Array): string {
-  return createHash("sha1").update(bytes).digest("hex").slice(0, 12);
 }
 
 /** An object's bytes; undefined where there is none. */
