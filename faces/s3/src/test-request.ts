@@ -16,13 +16,17 @@ export async function send(
   user: TestUser | undefined,
   method: string,
   target: string,
-  { headers = {}, body }: { headers?: Record<string, string>; body?: string | Uint8Array | FormData } = {},
+  {
+    headers = {},
+    body,
+    region = "us-east-1",
+  }: { headers?: Record<string, string>; body?: string | Uint8Array | FormData; region?: string } = {},
 ): Promise<TestResponse> {
   const added =
     user === undefined || body instanceof FormData
       ? {}
       : signRequest({ method, target, headers: { ...headers, host: `127.0.0.1:${server.port}` } }, user, {
-          region: "us-east-1",
+          region,
           now: Date.now(),
           payload: createHash("sha256")
             .update(body ?? "")

@@ -295,6 +295,12 @@ test("whose an object is under the other two ownerships", async () => {
   }
 });
 
+test("who signs for another region is told the right one, as s3cmd needs", async () => {
+  const { code, text } = await send(main, "GET", "/", { region: "US" });
+  assert.equal(code, "AuthorizationHeaderMalformed");
+  assert.match(text, /<Region>us-east-1<\/Region>/);
+});
+
 test("a key with scopes reaches no further than they do", async () => {
   const [one, two] = [await newBucket(), await newBucket()];
   for (const bucket of [one, two]) await send(main, "PUT", `${bucket}/a`, { body: "x" });
