@@ -36,7 +36,7 @@ interface Room {
 /** What each file imports, statically, dynamically or as types. */
 export function importsOf(source: string): string[] {
   const fromHead = /^(?:import|export)\s(?:[^"';]*?\sfrom\s)?"([^"\n]+)"/gm;
-  const inline = /\b(?:import|import\.meta\.resolve|require)\(\s*"([^"\n]+)"/g;
+  const inline = /(?<![#.\w])(?:import|import\.meta\.resolve|require)\(\s*"([^"\n]+)"/g;
   return [...source.matchAll(fromHead), ...source.matchAll(inline)].map((match) => match[1]!);
 }
 
