@@ -9,7 +9,7 @@ import { escapeXml } from "./xml.ts";
 const keptBytes = 1024 ** 2;
 /** Of a larger one as much as may be under way. */
 const discardedBytes = 64 * 1024 ** 2;
-const discardMs = 2000;
+const discardMs = 1000;
 
 /** Resolves to the bytes of the body that were sent. `asked`: the client was not told to wait with its own. */
 export async function respond(
@@ -80,6 +80,10 @@ function discard(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
       resolve(req.readableEnded);
     };
     const timer = setTimeout(done, discardMs);
+    if (req.destroyed || res.destroyed) {
+      done();
+      return;
+    }
     req.on("data", (piece: Uint8Array) => {
       discarded += piece.length;
       if (discarded > discardedBytes) done();

@@ -5,7 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Account, type Accounts, openAccounts } from "@skep/accounts";
 import { EmbeddedStore } from "@skep/objects";
-import { createS3, type RequestRecord, type S3Options, serverOptions, serveS3 } from "./index.ts";
+import {
+  createS3,
+  type RequestRecord,
+  type S3Face,
+  type S3Options,
+  serverOptions,
+  serveS3,
+} from "./index.ts";
 
 /** Someone with a key, as clients need it. */
 export interface TestUser {
@@ -21,6 +28,7 @@ export interface TestServer extends AsyncDisposable {
   readonly store: EmbeddedStore;
   readonly accounts: Accounts;
   readonly server: Server;
+  readonly face: S3Face;
   /** Every request that was answered. */
   readonly records: RequestRecord[];
   /** Whose buckets they are, and another. */
@@ -54,6 +62,7 @@ export async function startTestServer(options: Partial<S3Options> = {}): Promise
     store,
     accounts,
     server,
+    face,
     records,
     main: testUser(accounts, "main"),
     other: testUser(accounts, "other"),
