@@ -131,8 +131,14 @@ describe("processes of object storage", { concurrency: false }, () => {
     await storage.skep.killDaemon();
     await storage.skep.killStoraged();
     const late = createServer();
-    await new Promise<void>((resolve) =>
-      late.listen(Number(new URL(storage.endpoint).port), "127.0.0.1", resolve),
+    const { port: its } = new URL(storage.endpoint);
+    // The kernel may still be closing what the dead had open.
+    await eventually(
+      () =>
+        new Promise((resolve) => {
+          late.once("error", () => resolve(false)).listen(Number(its), "127.0.0.1", () => resolve(true));
+        }),
+      () => `port ${its} is never free`,
     );
     try {
       await storage.skep.skep(["ls"]);
