@@ -16,7 +16,7 @@ type Check =
   | { kind: "eq" | "starts-with"; field: string; value: string; source: string }
   | { kind: "content-length-range"; limits: SizeLimits };
 
-/** Fields that no condition has to allow. */
+/** Fields that no condition has to allow; a checksum can only make the form stricter. */
 const free = /^(awsaccesskeyid|signature|x-amz-signature|policy|file|x-ignore-.*|x-amz-checksum-.*)$/;
 const maxPolicyLength = 64 * 1024;
 

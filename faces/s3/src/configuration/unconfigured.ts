@@ -53,16 +53,15 @@ export const withoutObjectLock =
     throw fail("InvalidRequest", { why: "Bucket is missing Object Lock Configuration" });
   };
 
-/** Requester pays is kept and told; nobody is charged here. */
-export function getRequestPayment({ bucket }: S3Request): S3Response {
-  const payer = bucket.settings.requestPayment ?? "BucketOwner";
-  return { body: document("RequestPaymentConfiguration", tag("Payer", String(payer))) };
-}
+/** The bucket's owner pays, for nobody else can be charged here. */
+export const getRequestPayment: Handler = () => ({
+  body: document("RequestPaymentConfiguration", tag("Payer", "BucketOwner")),
+});
 
 export async function putRequestPayment(request: S3Request): Promise<S3Response> {
   const xml = await request.xmlBody("RequestPaymentConfiguration", 64 * 1024);
   const payer = xml.textOf("Payer")?.trim();
-  if (payer !== "BucketOwner" && payer !== "Requester") throw fail("MalformedXML");
-  await request.store.updateBucket(request.bucket.name, { settings: { requestPayment: payer } });
+  if (payer === "Requester") throw fail("NotImplemented", { what: "Requester pays" });
+  if (payer !== "BucketOwner") throw fail("MalformedXML");
   return {};
 }
