@@ -1,13 +1,13 @@
 import type { ObjectPage, Storage } from "@skep/api/schemas";
 import type { JsonRequest, JsonRoute } from "@skep/daemon";
 import type { Bucket, BucketStore } from "@skep/objects";
-import { checkStore } from "./check.ts";
+import { type CheckedStore, checkStore } from "./check.ts";
 import type { StorageConfig } from "./config.ts";
 import type { Metrics } from "./metrics.ts";
 
 /** What skepd may ask. It checks what comes from outside; the socket is open to the home's user alone. */
 export interface AdminOptions {
-  store: BucketStore;
+  store: CheckedStore;
   metrics: Metrics;
   status(): Storage;
   configure(change: Partial<StorageConfig>): Promise<void>;

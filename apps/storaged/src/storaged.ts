@@ -18,11 +18,11 @@ import {
   prepareRuntime,
   type Running,
 } from "@skep/daemon";
-import type { BucketStore } from "@skep/objects";
 import { createS3, keepLifecycle, type S3Face } from "@skep/s3";
 import type { Logger } from "pino";
 import { AccessLog } from "./access-log.ts";
 import { adminRoutes } from "./admin.ts";
+import type { CheckedStore } from "./check.ts";
 import { checkConfig, readStorageConfig, type StorageConfig, writeStorageConfig } from "./config.ts";
 import { Listeners } from "./listeners.ts";
 import { createMetrics } from "./metrics.ts";
@@ -32,7 +32,7 @@ export interface StoragedOptions {
   home: string;
   version: string;
   log: Logger;
-  openStore(options: { directory: string; log: Logger }): Promise<BucketStore>;
+  openStore(options: { directory: string; log: Logger }): Promise<CheckedStore>;
   /** The length of a day in lifecycle rules; for tests. */
   lifecycleDayMs?: number;
 }
