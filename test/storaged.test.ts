@@ -1,7 +1,7 @@
 /** storaged and skepd: what becomes of S3 when one of them dies, moves or is told to. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rename } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -152,6 +152,27 @@ describe("processes of object storage", { concurrency: false }, () => {
     await eventually(
       () => storage.answers(),
       () => "the endpoint never came back",
+    );
+  });
+
+  it("of several that say up at once all are told the same, and lost sealing keys are said", async () => {
+    await using storage = await Storage.make();
+    const { skep } = storage;
+    const { host } = new URL(storage.endpoint);
+    await skep.skep(["down"]);
+    const all = await Promise.all([1, 2, 3].map(() => skep.skep(["up", "-q", "--listen", host])));
+    assert.deepEqual(new Set(all.map(({ stdout }) => stdout.trim())), new Set([storage.endpoint]));
+    const key = join(skep.home, "accounts.key");
+    await rename(key, `${key}.away`);
+    await skep.killDaemon();
+    await skep.killStoraged();
+    assert.match((await skep.skep(["up"], { status: 1 })).stderr, /accounts\.key is gone/);
+    assert.match((await skep.skep(["doctor"], { status: 1 })).stdout, /accounts\.key is gone/);
+    await skep.skep(["ls"]);
+    await rename(`${key}.away`, key);
+    await eventually(
+      () => storage.answers(),
+      () => "storaged was not started again",
     );
   });
 

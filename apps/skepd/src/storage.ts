@@ -27,6 +27,7 @@ interface StoreCheck {
 
 /** Whoever asks the doctor waits this long at most; what then is unread, he says. */
 const quickCheckMs = 10_000;
+const dayMs = 86_400_000;
 
 /** Object storage as the control API sees it: storaged is started when something is asked of it. */
 export class StorageService implements StorageEngine, AsyncDisposable {
@@ -174,7 +175,9 @@ function endpointCheck(status: Storage, deaths: Deaths | undefined): Check {
     return { name: "storage", status: state, detail, fix };
   };
   const log = "read its log: storaged.log in the home";
-  if (deaths?.problem) return check("failed", `storaged cannot be started: ${deaths.problem}`, log);
+  if (deaths?.problem) {
+    return check("failed", `storaged cannot be started: ${deaths.problem.replaceAll(/\n\s*/g, " ")}`, log);
+  }
   if (status.problem !== null) {
     return check(
       "failed",
@@ -183,7 +186,7 @@ function endpointCheck(status: Storage, deaths: Deaths | undefined): Check {
     );
   }
   const where = status.endpoint === null ? "the S3 endpoint is down" : `S3 is served at ${status.endpoint}`;
-  if (deaths !== undefined) {
+  if (deaths !== undefined && Date.now() - Date.parse(deaths.lastAt) < dayMs) {
     const times = `${deaths.count} time${deaths.count === 1 ? "" : "s"}, the last at ${deaths.lastAt}`;
     return check("warning", `${where}; storaged has died ${times}, and was started again`, log);
   }

@@ -2,6 +2,7 @@ import { rm } from "node:fs/promises";
 import { openAccounts } from "@skep/accounts";
 import type { Storage } from "@skep/api/schemas";
 import {
+  KeyedMutex,
   objectsSocket,
   processStartTime,
   runtimeDirectory,
@@ -116,13 +117,16 @@ export async function startStoraged(options: StoragedOptions): Promise<Running> 
     authority,
     authorityPath: authorityPath(paths.tls),
   });
-  const configure = async (change: Partial<StorageConfig>) => {
-    const wanted = checkConfig({ ...config, ...change });
-    await listeners.apply(wanted);
-    config = { ...wanted, listen: listeners.address ?? wanted.listen };
-    await writeStorageConfig(paths.config, config);
-    face = makeFace();
-  };
+  const changes = new KeyedMutex();
+  const configure = (change: Partial<StorageConfig>) =>
+    changes.run("config", async () => {
+      const wanted = checkConfig({ ...config, ...change });
+      await readStorageConfig(paths.config); // a later version's is not overwritten
+      await listeners.apply(wanted);
+      config = { ...wanted, listen: listeners.address ?? wanted.listen };
+      await writeStorageConfig(paths.config, config);
+      face = makeFace();
+    });
   const admin = createJsonServer(
     adminRoutes({ store, metrics, status, configure, shutdown: () => asked.resolve() }),
     (error, route) => log.error({ err: error, route }, "cannot answer skepd"),
