@@ -8,7 +8,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
-import { startTestServer, type TestServer } from "../faces/s3/src/test-server.ts";
+import { startTestServer, type TestServer } from "@skep/s3/testing";
 
 const run = promisify(execFile);
 /** The distribution's, and a newer one that sends checksums in trailers, where there is one. */

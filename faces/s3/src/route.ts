@@ -1,7 +1,8 @@
 import type { IncomingMessage } from "node:http";
 import type { Query } from "./context.ts";
 import { fail } from "./errors.ts";
-import { type Operation, operations } from "./operations.ts";
+import type { Operation } from "./operation.ts";
+import { operations } from "./operations.ts";
 
 /** What a request is about, from its host and target. */
 export interface Route {

@@ -7,7 +7,7 @@ import type { S3Response, Service } from "./context.ts";
 import { corsHeaders } from "./cors.ts";
 import { fail, type S3Error, toS3Error } from "./errors.ts";
 import { IncomingRequest } from "./incoming.ts";
-import type { Operation } from "./operations.ts";
+import type { Operation } from "./operation.ts";
 import { type RequestRecord, recordOf } from "./record.ts";
 import { errorResponse, respond } from "./respond.ts";
 import { routeOf, selectOperation } from "./route.ts";
