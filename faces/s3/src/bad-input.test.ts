@@ -256,3 +256,18 @@ test("errors say what they are about, and HEAD says them by status alone", async
   const head = await send(server, server.main, "HEAD", "/bad/nothing");
   assert.deepEqual([head.status, head.text], [404, ""]);
 });
+
+test("a form cannot store what no header can give back", async () => {
+  await send(server, server.main, "PUT", "/bad-form", { headers: { "x-amz-acl": "public-read-write" } });
+  const post = async (name: string, value: string) => {
+    const form = new FormData();
+    form.set("key", "form");
+    form.set(name, value);
+    form.set("file", new Blob(["x"]));
+    return (await send(server, undefined, "POST", "/bad-form", { body: form })).code;
+  };
+  assert.equal(await post("Content-Type", "a\r\nset-cookie: b"), "InvalidArgument");
+  assert.equal(await post("x-amz-meta-a b", "c"), "InvalidArgument");
+  assert.equal(await post("x-amz-meta-a", "c\0"), "InvalidArgument");
+  assert.equal(await post("x-amz-meta-a", "☃"), undefined);
+});

@@ -108,6 +108,8 @@ export interface S3Response {
   readonly body?: string | Uint8Array | Bytes;
   /** Of a body that is a stream, or of the one that HEAD does not send. */
   readonly sizeBytes?: number;
+  /** Called when the answer has been sent, or could not be. */
+  close?(): PromiseLike<void>;
 }
 
 export type Handler = (request: S3Request) => S3Response | Promise<S3Response>;

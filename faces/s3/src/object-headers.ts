@@ -71,10 +71,10 @@ export function keptHeaders(headers: IncomingHttpHeaders): Record<string, string
   const result: Record<string, string> = {};
   for (const name of kept) {
     const value = headers[name];
-    if (typeof value === "string" && value !== "") result[name] = value;
+    if (typeof value === "string" && value !== "") result[name] = checkValue(name, value);
   }
   const encoding = contentEncoding(headers["content-encoding"]);
-  if (encoding !== undefined) result["content-encoding"] = encoding;
+  if (encoding !== undefined) result["content-encoding"] = checkValue("content-encoding", encoding);
   const storageClass = headers["x-amz-storage-class"];
   if (typeof storageClass === "string" && storageClass !== "STANDARD") {
     if (!storageClasses.has(storageClass)) {
@@ -101,7 +101,7 @@ export function metadataOf(headers: IncomingHttpHeaders): Record<string, string>
   let size = 0;
   for (const name in headers) {
     if (!name.startsWith(metadataPrefix)) continue;
-    const value = String(headers[name]);
+    const value = checkValue(name, String(headers[name]));
     metadata[name.slice(metadataPrefix.length)] = value;
     size += name.length - metadataPrefix.length + value.length;
   }
@@ -109,6 +109,12 @@ export function metadataOf(headers: IncomingHttpHeaders): Record<string, string>
     throw fail("MetadataTooLarge", { Size: size, MaxSizeAllowed: maxMetadataBytes });
   }
   return metadata;
+}
+
+/** A form's fields come here too, and may hold what no header can: it could never be given back. */
+function checkValue(name: string, value: string): string {
+  if (/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name) && !/[^\t\x20-\x7e\x80-\xff]/.test(value)) return value;
+  throw fail("InvalidArgument", { why: "Header name or value cannot be represented", ArgumentName: name });
 }
 
 export function storageClassOf(object: Pick<ObjectVersion, "attributes">): string {

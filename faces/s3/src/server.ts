@@ -73,6 +73,10 @@ export function createS3(options: S3Options): S3Face {
       sentBytes = await respond(req, res, response, headers, { patience, asked });
     } catch (error) {
       failure ??= toS3Error(error);
+      // Half an answer cannot be taken back, and of one that cannot be begun the client shall not wait.
+      res.destroy();
+    } finally {
+      await response.close?.();
     }
     res.off("close", onClose);
     const record = recordOf(request, response, { startedAt, answeredAt, sentBytes, failure });

@@ -1,4 +1,4 @@
-import type { ByteRange, Bytes, ObjectVersion, OpenVersion, PartInfo } from "@skep/objects";
+import type { ByteRange, ObjectVersion, PartInfo } from "@skep/objects";
 import { checkReadConditions } from "../conditions.ts";
 import type { S3Request, S3Response } from "../context.ts";
 import { fail } from "../errors.ts";
@@ -18,7 +18,8 @@ export async function getObject(request: S3Request): Promise<S3Response> {
     return {
       ...head,
       sizeBytes: wanted.end - wanted.start,
-      body: closing(open, open.read(wanted, request.signal)),
+      body: open.read(wanted, request.signal),
+      close: () => open[Symbol.asyncDispose](),
     };
   } finally {
     if (!kept) await open[Symbol.asyncDispose]();
@@ -29,15 +30,6 @@ export async function headObject(request: S3Request): Promise<S3Response> {
   const object = await headForAction(request, "s3:GetObject");
   const { range, ...head } = answerHead(request, object);
   return { ...head, sizeBytes: range === undefined ? object.sizeBytes : range.end - range.start };
-}
-
-/** Keeps the version open until its bytes have been read, or will not be. */
-async function* closing(open: OpenVersion, bytes: Bytes): AsyncGenerator<Uint8Array> {
-  try {
-    yield* bytes;
-  } finally {
-    await open[Symbol.asyncDispose]();
-  }
 }
 
 /** Status and headers of GET and HEAD alike, and which bytes are meant where not all are. */
