@@ -71,16 +71,29 @@ export class Listeners implements AsyncDisposable {
       await before?.[Symbol.asyncDispose]();
       return;
     }
+    if (before !== undefined && this.#isServed(config, before)) {
+      this.#config = config;
+      return;
+    }
     // The same port cannot be had twice: then the old listener has to go first.
     const samePort = before !== undefined && portOf(before.address) === portOf(config.listen);
     if (samePort) {
       this.#open = undefined;
       await before[Symbol.asyncDispose]();
     }
-    const open = await this.#listen(config);
-    this.#open = open;
+    try {
+      this.#open = await this.#listen(config);
+    } catch (error) {
+      if (samePort) await this.applyOrRetry({ ...(this.#config as StorageConfig), listen: before.address });
+      throw error;
+    }
     this.#config = config;
     if (!samePort) await before?.[Symbol.asyncDispose]();
+  }
+
+  /** Whether the open listener is as the configuration wants it: then nobody needs to be cut off. */
+  #isServed({ listen, http, domain }: StorageConfig, { address }: Open): boolean {
+    return listen === address && http === this.#config?.http && domain === this.#config.domain;
   }
 
   /** As `apply` at the start: what keeps it from listening may pass, so it goes on trying. */

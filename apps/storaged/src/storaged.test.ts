@@ -97,6 +97,12 @@ test("what it is told holds after a restart, and a configuration of a later vers
   const up = await home.configure({ up: true, listen: "127.0.0.1:0", domain: "S3.Example.org." });
   assert.equal(up.domain, "s3.example.org");
   assert.equal(up.endpoint, `https://${up.listen}`);
+  // An address of the same port that cannot be had leaves the endpoint where it is.
+  const port = new URL(up.endpoint as string).port;
+  await assert.rejects(home.configure({ listen: `192.0.2.1:${port}` }), { code: "LISTEN_FAILED" });
+  assert.equal((await home.configure({})).endpoint, up.endpoint);
+  assert.equal((await home.configure({ http: true })).endpoint, `http://127.0.0.1:${port}`);
+  await home.configure({ http: false });
   await callJson(home.socket, { method: "POST", path: "/shutdown" });
   assert.equal((await first.ended).status, 0);
   const again = await home.start();
