@@ -2,7 +2,7 @@ import { describe, it } from "node:test";
 import { CrashRun } from "./testing/crash-run.ts";
 
 // Thousands more: npm run test:crash -- --seeds 10000
-const seeds = Number(process.env.SKEP_CRASH_SEEDS ?? 200);
+const seeds = Number(process.env.SKEP_CRASH_SEEDS ?? 120);
 
 describe("after a crash or a power loss", () => {
   it("each key has the last acknowledged value or one tried later, and the store is in order", async (t) => {

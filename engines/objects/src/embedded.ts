@@ -39,6 +39,8 @@ export interface EmbeddedOptions {
   reserveBytes?: number;
   /** Of the index: "normal" leaves it to the journal to bring back what a power loss took. */
   synchronous?: Synchronous;
+  /** Removes what a crash has left of blobs, in the background; default true. */
+  sweepOnOpen?: boolean;
   log?: (message: string) => void;
   files?: Files;
   /** Where the index is instead of in the directory; only without threads. */
@@ -61,6 +63,8 @@ export class EmbeddedStore implements BucketStore {
   readonly #blobs: BlobWriter;
   readonly #lock: Disposable | undefined;
   readonly #unlinking: Set<Promise<void>>;
+  readonly #stopSweeping = new AbortController();
+  #sweeping: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   private constructor(given: {
@@ -96,7 +100,9 @@ export class EmbeddedStore implements BucketStore {
       const sizes = { inlineBytes, minimumPartBytes };
       const core = new StoreCore({ files, paths, backend, lifetimes, blobs, clock, random, ...sizes });
       for (const row of await backend.read({ kind: "buckets" })) core.buckets.set(row.name, row);
-      return new EmbeddedStore({ core, blobs, lock, unlinking });
+      const store = new EmbeddedStore({ core, blobs, lock, unlinking });
+      if (options.sweepOnOpen !== false) store.#sweepInBackground(log);
+      return store;
     } catch (error) {
       lock?.[Symbol.dispose]();
       throw isFullDisk(error) ? fail("STORE_FULL", { path: paths.directory }, { cause: error }) : error;
@@ -192,6 +198,14 @@ export class EmbeddedStore implements BucketStore {
     );
   }
 
+  #sweepInBackground(log: (message: string) => void): void {
+    const { signal } = this.#stopSweeping;
+    this.#sweeping = this.sweep({ signal }).then(
+      ({ removed }) => removed > 0 && log(`${removed} files that a crash had left were removed`),
+      (error: Error) => signal.aborted || log(`what a crash has left could not be removed: ${error.message}`),
+    );
+  }
+
   /** What is damaged, missing or left over. The store stays in use meanwhile. */
   check(options: CheckOptions = {}): AsyncIterable<Finding> {
     return checkStore(this.#core, options);
@@ -203,6 +217,8 @@ export class EmbeddedStore implements BucketStore {
    */
   close(): Promise<void> {
     this.#closing ??= (async () => {
+      this.#stopSweeping.abort();
+      await this.#sweeping;
       await this.#core.settled();
       await this.#core.backend[Symbol.asyncDispose]();
       await Promise.all(this.#unlinking);

@@ -52,6 +52,10 @@ export class Journal {
       .filter((number) => number !== undefined)
       .sort((one, other) => one - other);
     journal.#openHead();
+    // A process that was killed may have made a segment, or written to one, without flushing it. What is
+    // built upon from now on must not go with the next power loss.
+    journal.#head.datasync();
+    files.syncDirectorySync(paths.journal);
     for (const number of journal.#segments.slice(0, -1)) journal.#closedBytes += journal.#sizeOf(number);
     return journal;
   }

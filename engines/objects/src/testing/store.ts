@@ -37,6 +37,7 @@ export class TestStore implements AsyncDisposable {
       directory: this.directory,
       minimumPartBytes: 1,
       synchronous: "normal",
+      sweepOnOpen: false,
       log: (message) => this.log.push(message),
       ...this.#options,
       ...options,
