@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
-import { appendFile, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { appendFile, mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { disk } from "./disk.ts";
 import { EmbeddedStore } from "./embedded.ts";
 import type { Files } from "./files.ts";
@@ -23,6 +25,15 @@ async function blobOf(test: TestStore): Promise<string> {
   const [blob, ...others] = await files(join(test.directory, "blobs"));
   assert.deepEqual(others, []);
   return blob as string;
+}
+
+/** A blob that no object has. */
+async function makeOrphan(test: TestStore): Promise<string> {
+  const folder = join(test.directory, "blobs", "00");
+  await mkdir(folder, { recursive: true });
+  const path = join(folder, "0".repeat(32));
+  await writeFile(path, "left by a crash");
+  return path;
 }
 
 /** Turns over a bit of a file. */
@@ -79,6 +90,16 @@ describe("an opened store", () => {
       assert.deepEqual(await findings(test.store, true), []);
     }
     assert.match(test.log.join("\n"), /the index was made anew from the journal/);
+  });
+
+  it("removes what a crash has left of blobs", async () => {
+    await using test = await TestStore.make();
+    await test.put("a", Buffer.alloc(300_000, 1));
+    const blob = await blobOf(test);
+    const orphan = await makeOrphan(test);
+    await test.reopen({ sweepOnOpen: true });
+    for (let i = 0; i < 1000 && existsSync(orphan); i += 1) await setTimeout(5);
+    assert.equal(await blobOf(test), blob);
   });
 
   it("cuts off what a crash has torn", async () => {
@@ -180,13 +201,13 @@ describe("damage on the disk", () => {
     assert.equal((await findings(test.store))[0]?.kind, "object");
     await rm(blob);
     await assert.rejects(test.read("a"), { code: "OBJECT_DAMAGED", message: /gone/ });
-    const orphan = join(blob, "..", `${"0".repeat(32)}`);
-    await writeFile(orphan, "left by a crash");
+    const orphan = await makeOrphan(test);
     assert.deepEqual(
       (await findings(test.store)).map(({ kind }) => kind),
       ["object", "orphan"],
     );
     assert.deepEqual(await test.store.sweep(), { removed: 1 });
+    assert.ok(!existsSync(orphan));
   });
 });
 
