@@ -15,9 +15,10 @@ const commonJs = [
 /**
  * Node fills a namespace object for every builtin that a module imports, and so calls every getter of it:
  * `import … from "node:http"` loads the whole of fetch and WebSocket, 50 ms on a slow machine. Taken
- * from the process, a builtin costs what is used of it.
+ * from the process, a builtin costs what is used of it; `lazy`, it costs nothing until it is used, and
+ * a little at each use: for the command, most of whose verbs use few of those they import.
  */
-const builtinsFromProcess: Plugin = {
+const builtinsFromProcess = ({ lazy }: { lazy: boolean }): Plugin => ({
   name: "builtins-from-process",
   setup({ onResolve, onLoad }) {
     onResolve({ filter: /^node:/ }, ({ path, kind }) =>
@@ -25,10 +26,25 @@ const builtinsFromProcess: Plugin = {
       kind === "import-statement" ? { path, namespace: "builtin" } : undefined,
     );
     onLoad({ filter: /.*/, namespace: "builtin" }, ({ path }) => ({
-      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+      contents: lazy ? lazyBuiltin(path) : `module.exports = ${fromProcess(path)};`,
     }));
   },
-};
+});
+
+const fromProcess = (path: string) => `process.getBuiltinModule(${JSON.stringify(path)})`;
+
+function lazyBuiltin(path: string): string {
+  const builtin = process.getBuiltinModule(path) as object;
+  // One that is itself a function or a class must be there from the first.
+  if (typeof builtin === "function") return `module.exports = ${fromProcess(path)};`;
+  const names = JSON.stringify(Object.keys(builtin));
+  return [
+    "let builtin;",
+    `for (const name of ${names}) Object.defineProperty(exports, name, {`,
+    `  enumerable: true, get: () => (builtin ??= ${fromProcess(path)})[name],`,
+    "});",
+  ].join("\n");
+}
 
 const shared: BuildOptions = {
   bundle: true,
@@ -40,7 +56,6 @@ const shared: BuildOptions = {
   minifyWhitespace: true,
   legalComments: "linked",
   banner: { js: commonJs },
-  plugins: [builtinsFromProcess],
   // Optional accelerators in machine code: the libraries go on without them.
   external: ["*.node", "cpu-features", "bufferutil", "utf-8-validate"],
   logLevel: "warning",
@@ -66,6 +81,7 @@ export async function bundleCommand(root: string, output: string): Promise<void>
     build({
       ...shared,
       entryPoints: [{ in: join(root, "faces/cli/src/main.ts"), out: "skep" }],
+      plugins: [builtinsFromProcess({ lazy: true })],
       outdir: dist,
       splitting: true,
       chunkNames: "cli/[name]-[hash]",
@@ -73,10 +89,12 @@ export async function bundleCommand(root: string, output: string): Promise<void>
     build({
       ...shared,
       entryPoints: [{ in: join(root, "apps/skepd/src/main.ts"), out: "skepd" }],
+      plugins: [builtinsFromProcess({ lazy: false })],
       outdir: dist,
     }),
     build({
       ...shared,
+      plugins: [builtinsFromProcess({ lazy: false })],
       entryPoints: [
         { in: join(root, "apps/storaged/src/main.ts"), out: "storaged" },
         // storaged starts them by these names beside itself

@@ -35,11 +35,18 @@ export function infoOf(
   };
 }
 
+interface Streamed {
+  /** Why the body broke off, where it did. */
+  failure: unknown;
+  signal: AbortSignal;
+  stream: Readable;
+}
+
 /** A body as a stream that, when it fails, ends the request and says why. */
-export function streamed(body: Bytes, signal: AbortSignal | undefined) {
+export function streamed(body: Bytes, signal: AbortSignal | undefined): Streamed {
   const ended = new AbortController();
-  const source = {
-    failure: undefined as unknown,
+  const source: Streamed = {
+    failure: undefined,
     signal: signal === undefined ? ended.signal : AbortSignal.any([signal, ended.signal]),
     stream: Readable.from(body, { objectMode: false }),
   };
