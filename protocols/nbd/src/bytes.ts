@@ -82,9 +82,4 @@ export class ByteQueue {
     }
     return skipped;
   }
-
-  /** The next `count` bytes in place, if they came in one piece: `view.buffer` from `view.at`. */
-  peek(count: number): { buffer: Buffer; at: number } | undefined {
-    return this.#first.length - this.#at >= count ? { buffer: this.#first, at: this.#at } : undefined;
-  }
 }

@@ -20,7 +20,7 @@ export class Channel {
         if (bytes === undefined) reject(error);
         else resolve(bytes);
       };
-      const onData = (bytes: Buffer) => settle(undefined, bytes);
+      const onData = (bytes: Buffer) => settle(undefined, Buffer.from(bytes));
       const onEnd = () => settle(new ProtocolError("it ended in the middle of the handshake"));
       if (socket.destroyed || socket.readableEnded) return onEnd();
       socket.on("data", onData).on("end", onEnd).on("close", onEnd).on("error", settle);

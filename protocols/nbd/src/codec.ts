@@ -33,55 +33,78 @@ export interface Request {
 
 /** What a client sends in the transmission phase. */
 export class RequestDecoder {
-  readonly #bytes = new ByteQueue();
   readonly #maxPayloadBytes: number;
+  readonly #allocate: (lengthBytes: number) => Buffer;
+  #input: Buffer = Buffer.alloc(0);
+  #at = 0;
+  /** Where a header came in parts. */
+  readonly #header = Buffer.allocUnsafe(requestBytes);
+  #headerFilled = 0;
+  /** A write whose data is not complete. */
   #request: Request | undefined;
-  #toDrop = 0;
+  #filled = 0;
 
-  constructor(options: { maxPayloadBytes: number }) {
+  constructor(options: { maxPayloadBytes: number; allocate: (lengthBytes: number) => Buffer }) {
     this.#maxPayloadBytes = options.maxPayloadBytes;
+    this.#allocate = options.allocate;
   }
 
+  /** The bytes are not used any more once `next` has given undefined, or after `detach`. */
   push(bytes: Buffer): void {
-    this.#bytes.push(bytes);
+    const rest = this.#input.subarray(this.#at);
+    this.#input = rest.length === 0 ? bytes : Buffer.concat([rest, bytes]);
+    this.#at = 0;
+  }
+
+  /** Copies what waits, so that the bytes that were pushed may be overwritten. */
+  detach(): void {
+    this.#input = Buffer.from(this.#input.subarray(this.#at));
+    this.#at = 0;
   }
 
   /** The next request, with its data. Throws ProtocolError where nothing after it can be understood. */
   next(): Request | undefined {
-    const request = this.#request ?? this.#header();
-    if (request === undefined) return undefined;
-    if (request.command === Command.write) {
-      this.#request = request;
-      if (request.length > this.#maxPayloadBytes) {
-        this.#toDrop -= this.#bytes.skip(this.#toDrop);
-        if (this.#toDrop > 0) return undefined;
-      } else {
-        request.data = this.#bytes.take(request.length);
-        if (request.data === undefined) return undefined;
-      }
-      this.#request = undefined;
-    }
-    return request;
+    const request = this.#request ?? this.#nextHeader();
+    if (request === undefined || request.command !== Command.write) return request;
+    const wanted = Math.min(request.length - this.#filled, this.#input.length - this.#at);
+    request.data?.set(this.#input.subarray(this.#at, this.#at + wanted), this.#filled);
+    this.#filled += wanted;
+    this.#at += wanted;
+    const complete = this.#filled === request.length;
+    this.#request = complete ? undefined : request;
+    return complete ? request : undefined;
   }
 
-  #header(): Request | undefined {
-    if (this.#bytes.length < requestBytes) return undefined;
-    const view = this.#bytes.peek(requestBytes);
-    const buffer = view?.buffer ?? (this.#bytes.take(requestBytes) as Buffer);
-    const at = view?.at ?? 0;
-    if (buffer.readUInt32BE(at) !== requestMagic) throw new ProtocolError("a request without its magic");
-    const request: Request = {
-      flags: buffer.readUInt16BE(at + 4),
-      command: buffer.readUInt16BE(at + 6),
-      cookieHigh: buffer.readUInt32BE(at + 8),
-      cookieLow: buffer.readUInt32BE(at + 12),
-      offset: buffer.readUInt32BE(at + 16) * 2 ** 32 + buffer.readUInt32BE(at + 20),
-      length: buffer.readUInt32BE(at + 24),
-      data: undefined,
+  #nextHeader(): Request | undefined {
+    const waiting = this.#input.length - this.#at;
+    if (this.#headerFilled === 0 && waiting >= requestBytes) {
+      this.#at += requestBytes;
+      return this.#parse(this.#input, this.#at - requestBytes);
+    }
+    const part = Math.min(waiting, requestBytes - this.#headerFilled);
+    this.#input.copy(this.#header, this.#headerFilled, this.#at, this.#at + part);
+    this.#at += part;
+    this.#headerFilled += part;
+    if (this.#headerFilled < requestBytes) return undefined;
+    this.#headerFilled = 0;
+    return this.#parse(this.#header, 0);
+  }
+
+  #parse(from: Buffer, at: number): Request {
+    if (from.readUInt32BE(at) !== requestMagic) throw new ProtocolError("a request without its magic");
+    const command = from.readUInt16BE(at + 6);
+    const length = from.readUInt32BE(at + 24);
+    this.#filled = 0;
+    const holdsData = command === Command.write && length <= this.#maxPayloadBytes;
+    return {
+      flags: from.readUInt16BE(at + 4),
+      command,
+      cookieHigh: from.readUInt32BE(at + 8),
+      cookieLow: from.readUInt32BE(at + 12),
+      offset: from.readUInt32BE(at + 16) * 2 ** 32 + from.readUInt32BE(at + 20),
+      length,
+      data: holdsData ? this.#allocate(length) : undefined,
     };
-    if (view !== undefined) this.#bytes.skip(requestBytes);
-    this.#toDrop = request.length;
-    return request;
   }
 }
 

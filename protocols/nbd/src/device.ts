@@ -56,7 +56,7 @@ export interface BlockDevice {
    * is used anew for something else.
    */
   read(offset: number, length: number, options: ReadOptions): ReadResult | Promise<ReadResult>;
-  /** `data` is the device's to keep; it may be a small view into the up to 64 KiB that came with it. */
+  /** `data` is lent: once the write is answered, its memory is used for another one. */
   write(offset: number, data: Buffer, options: WriteOptions): void | Promise<void>;
   flush(): void | Promise<void>;
   /** Frees what it can of a range; what is read there afterwards is not defined by NBD. */

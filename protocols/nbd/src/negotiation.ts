@@ -29,7 +29,8 @@ import {
 import { acceptTls, type TlsIdentity } from "./tls.ts";
 
 export interface NegotiationOptions {
-  exports: ReadonlyMap<string, Export>;
+  /** What there is now, by name. */
+  exports(): ReadonlyMap<string, Export>;
   /** Given: nothing is told or served before TLS, and STARTTLS presents this. */
   tls: (() => TlsIdentity) | undefined;
   maxPayloadBytes: number;
@@ -82,7 +83,7 @@ export async function negotiate(
       return undefined;
     }
     if (option === Option.exportName) {
-      const found = data === undefined || !secured ? undefined : find(options.exports, data.toString());
+      const found = data === undefined || !secured ? undefined : find(options.exports(), data.toString());
       // This option has no way to say no.
       if (found === undefined) throw new ProtocolError("EXPORT_NAME with a name that is not here");
       const answer = encodeExport(found.device.sizeBytes, transmissionFlags(found, state.structured));
@@ -141,7 +142,7 @@ async function describe(
     await channel.send(encodeOptionReply(option, OptionReply.errorInvalid, "malformed"));
     return undefined;
   }
-  const found = find(options.exports, request.name);
+  const found = find(options.exports(), request.name);
   if (found === undefined) {
     await channel.send(encodeOptionReply(option, OptionReply.errorUnknown, "there is no such export"));
     return undefined;
@@ -175,7 +176,7 @@ async function answer(
   if (option === Option.list) {
     if (data.length > 0) reply(OptionReply.errorInvalid, "LIST takes no data");
     else {
-      for (const { name, description } of exports.values()) {
+      for (const { name, description } of exports().values()) {
         reply(OptionReply.server, encodeServer(name, description ?? ""));
       }
       reply(OptionReply.ack);
@@ -195,7 +196,7 @@ async function answer(
     else if (request === undefined) reply(OptionReply.errorInvalid, "malformed");
     else if (request === "too big") reply(OptionReply.errorTooBig, "too many queries");
     else {
-      const found = find(exports, request.name);
+      const found = find(exports(), request.name);
       if (found === undefined) reply(OptionReply.errorUnknown, "there is no such export");
       else {
         const chosen = found.device.blockStatus !== undefined && selects(request.queries, isSet);

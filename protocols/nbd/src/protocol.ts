@@ -3,6 +3,9 @@
  * Source: the NBD project's doc/proto.md, whose names these are without their prefixes.
  */
 
+/** IANA's for NBD. */
+export const defaultPort = 10809;
+
 /** ASCII "NBDMAGIC". */
 export const greetingMagic = 0x4e42444d41474943n;
 /** ASCII "IHAVEOPT". */

@@ -6,7 +6,9 @@ import type { Export } from "./device.ts";
 import { fail, ProtocolError, reasonOf } from "./errors.ts";
 import { isPowerOfTwo } from "./handshake-codec.ts";
 import { isExportName, type Negotiated, negotiate } from "./negotiation.ts";
+import { Payloads } from "./payloads.ts";
 import { usualPayloadBytes } from "./protocol.ts";
+import { readInto } from "./read-buffer.ts";
 import { Session, type SessionLimits } from "./session.ts";
 import type { TlsIdentity } from "./tls.ts";
 
@@ -31,7 +33,8 @@ export interface NbdServerOptions {
   onError?(error: unknown, where: { export?: string; command?: string }): void;
 }
 
-export type ListenOn =
+/** `only`: the one export that clients there can see. Default: all, also those added later. */
+export type ListenOn = { only?: string } & (
   | {
       path: string;
       /** Whose the socket shall be; it is 0600. Default: this process's. */
@@ -42,7 +45,11 @@ export type ListenOn =
       port: number;
       /** Asked at every connection, so that a renewed certificate counts. A must where others can connect. */
       tls?: () => TlsIdentity;
-    };
+    }
+);
+
+/** What a Unix socket holds by default. */
+const readBytes = 256 * 1024;
 
 interface Connection {
   socket: Socket;
@@ -75,6 +82,8 @@ export class NbdServer implements AsyncDisposable {
   readonly #exports = new Map<string, Export>();
   readonly #listeners = new Set<Server>();
   readonly #connections = new Set<Connection>();
+  readonly #payloads = new Payloads();
+  readonly #readBuffer = Buffer.allocUnsafeSlow(readBytes);
 
   constructor(options: NbdServerOptions = {}) {
     this.#options = options;
@@ -133,8 +142,16 @@ export class NbdServer implements AsyncDisposable {
   async listen(where: ListenOn): Promise<{ path: string } | { host: string; port: number }> {
     const tls = "path" in where ? undefined : where.tls;
     // A client may half-close and still wait for its answers.
-    const listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
-      this.#accept(socket, tls),
+    const listener = createServer(
+      {
+        allowHalfOpen: true,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: 60_000,
+        pauseOnConnect: tls === undefined,
+      },
+      (socket) =>
+        this.#accept(tls === undefined ? readInto(socket, this.#readBuffer) : socket, tls, where.only),
     );
     try {
       if ("path" in where) await listenOnUnix(listener, where);
@@ -187,12 +204,11 @@ export class NbdServer implements AsyncDisposable {
     for (const { socket } of ending) socket.destroy();
   }
 
-  #accept(socket: Socket, tls: (() => TlsIdentity) | undefined): void {
+  #accept(socket: Socket, tls: (() => TlsIdentity) | undefined, only: string | undefined): void {
     if (this.#connections.size >= this.#limits.maxConnections) {
       socket.destroy();
       return;
     }
-    if (socket.remoteAddress !== undefined) socket.setKeepAlive(true, 60_000);
     const connection: Connection = {
       socket,
       export: undefined,
@@ -200,7 +216,7 @@ export class NbdServer implements AsyncDisposable {
       over: Promise.resolve(),
     };
     this.#connections.add(connection);
-    connection.over = this.#serve(connection, tls)
+    connection.over = this.#serve(connection, tls, only)
       .catch((error: unknown) => this.#report(error, connection))
       .finally(() => {
         socket.destroy();
@@ -208,7 +224,11 @@ export class NbdServer implements AsyncDisposable {
       });
   }
 
-  async #serve(connection: Connection, tls: (() => TlsIdentity) | undefined): Promise<void> {
+  async #serve(
+    connection: Connection,
+    tls: (() => TlsIdentity) | undefined,
+    only: string | undefined,
+  ): Promise<void> {
     const { socket } = connection;
     // Outside of a wait nobody listens to its errors; whoever reads or writes next is told.
     socket.on("error", () => {});
@@ -216,7 +236,7 @@ export class NbdServer implements AsyncDisposable {
     let negotiated: Negotiated | undefined;
     try {
       negotiated = await negotiate(socket, {
-        exports: this.#exports,
+        exports: () => this.#visible(only),
         tls,
         maxPayloadBytes: this.#limits.maxPayloadBytes,
       });
@@ -230,10 +250,17 @@ export class NbdServer implements AsyncDisposable {
     connection.session = new Session({
       ...negotiated,
       limits,
+      payloads: this.#payloads,
       first: negotiated.rest,
       onError: (error, command) => this.#report(error, connection, command),
     });
     await connection.session.over;
+  }
+
+  #visible(only: string | undefined): ReadonlyMap<string, Export> {
+    if (only === undefined) return this.#exports;
+    const entry = this.#exports.get(only);
+    return new Map(entry === undefined ? [] : [[only, entry]]);
   }
 
   #report(error: unknown, connection: Connection, command?: string): void {

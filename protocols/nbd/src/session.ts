@@ -4,6 +4,7 @@ import { type Request, RequestDecoder } from "./codec.ts";
 import type { BlockDevice, BlockExtent, Export, ReadResult } from "./device.ts";
 import { errnoOf, NbdError, ProtocolError } from "./errors.ts";
 import { Output } from "./output.ts";
+import type { Payloads } from "./payloads.ts";
 import { Command, CommandFlag } from "./protocol.ts";
 import { type Rules, refusal } from "./refusal.ts";
 import { maxExtents, Replies } from "./replies.ts";
@@ -16,13 +17,14 @@ export interface SessionLimits {
 }
 
 export interface SessionOptions {
-  /** In no phase but this one any more; nobody else listens to it. */
+  /** Nobody else listens to it any more. The bytes of its events are used again afterwards. */
   socket: Duplex & { setTimeout?(timeoutMs: number, onTimeout: () => void): unknown };
   export: Export;
   structured: boolean;
   /** The id of base:allocation, where the client chose it. */
   allocationId: number | undefined;
   limits: SessionLimits;
+  payloads: Payloads;
   /** What came behind the handshake. */
   first: Buffer;
   /** Of the device, where it gave no NbdError; and of the connection. */
@@ -68,7 +70,10 @@ export class Session {
       allocation: options.allocationId !== undefined,
       maxPayloadBytes: limits.maxPayloadBytes,
     };
-    this.#decoder = new RequestDecoder({ maxPayloadBytes: limits.maxPayloadBytes });
+    this.#decoder = new RequestDecoder({
+      maxPayloadBytes: limits.maxPayloadBytes,
+      allocate: (length) => options.payloads.lend(length),
+    });
     this.#output = new Output(socket, (requests, bytes) => this.#sent(requests, bytes));
     this.#replies = new Replies(this.#output, options);
     this.over = new Promise((resolve) => {
@@ -112,6 +117,7 @@ export class Session {
     try {
       while (!this.#draining && !this.#closed) {
         if (this.#requests >= maxRequests || this.#bytes >= maxBytes) {
+          this.#decoder.detach();
           this.#pause();
           break;
         }
@@ -171,7 +177,7 @@ export class Session {
     const errno = refusal(request, this.#rules);
     if (errno !== undefined) {
       this.#replies.error(request, errno, "");
-      this.#output.answered(counted);
+      this.#answered(request, counted);
       return;
     }
     let result: unknown;
@@ -201,6 +207,11 @@ export class Session {
     }
     reply();
     this.#output.schedule();
+  }
+
+  #answered(request: Request, counted: number): void {
+    if (request.data !== undefined) this.#options.payloads.release(request.data);
+    this.#output.answered(counted);
   }
 
   #call(request: Request): unknown {
@@ -243,7 +254,7 @@ export class Session {
       this.#replyFailure(request, counted, error);
       return;
     }
-    this.#output.answered(counted);
+    this.#answered(request, counted);
   }
 
   #replyFailure(request: Request, counted: number, error: unknown): void {
@@ -256,12 +267,11 @@ export class Session {
         offset !== undefined && offset >= request.offset && offset < request.offset + request.length;
       this.#replies.error(request, error.errno, error.message, inside ? offset : undefined);
     }
-    this.#output.answered(counted);
+    this.#answered(request, counted);
   }
 }
 
 /** What a request may hold of memory: a write its data, a read its answer. */
 function countedBytes(request: Request): number {
-  if (request.command === Command.read) return request.length;
-  return request.data?.length ?? 0;
+  return request.command === Command.read || request.data !== undefined ? request.length : 0;
 }
