@@ -5,8 +5,8 @@ import { fail } from "./errors.ts";
 import type { Files } from "./files.ts";
 import type { IndexedVersionRow, PartRow } from "./index/rows.ts";
 import type { StorePaths } from "./paths.ts";
-import type { FoundVersion } from "./read/queries.ts";
-import type { ByteRange, Bytes, ObjectVersion, OpenVersion } from "./types.ts";
+import { type FoundVersion, type ListedRow, listedKey } from "./read/queries.ts";
+import type { Attributes, ByteRange, Bytes, ObjectVersion, OpenVersion } from "./types.ts";
 
 /** A row as the outside sees it. */
 export function versionInfo(row: IndexedVersionRow, parts?: readonly PartRow[]): ObjectVersion {
@@ -21,6 +21,22 @@ export function versionInfo(row: IndexedVersionRow, parts?: readonly PartRow[]):
     owner: row.owner,
     attributes: row.attributes ?? {},
     ...(parts === undefined ? {} : { parts: parts.map(partInfo) }),
+  };
+}
+
+/** A row of a listing as the outside sees it. */
+export function listedInfo(row: ListedRow): ObjectVersion {
+  const [, , versionId, sizeBytes, etag, modifiedAt, owner, attributes] = row;
+  return {
+    key: listedKey(row),
+    sizeBytes,
+    etag,
+    modifiedAt,
+    versionId,
+    isLatest: true,
+    deleteMarker: false,
+    owner,
+    attributes: attributes === null ? {} : (JSON.parse(attributes) as Attributes),
   };
 }
 

@@ -150,10 +150,12 @@ export class IndexQueries {
     );
   }
 
-  statement(sql: string): StatementSync {
+  /** Prepared once; `set` it up then. */
+  statement(sql: string, set?: (statement: StatementSync) => void): StatementSync {
     let statement = this.#statements.get(sql);
     if (statement === undefined) {
       statement = this.#database.prepare(sql);
+      set?.(statement);
       this.#statements.set(sql, statement);
     }
     return statement;

@@ -10,7 +10,7 @@ import {
 } from "../index/queries.ts";
 import { nullVersion, sequenceOf, type UploadRow } from "../index/rows.ts";
 import type { ListRequest, VersionListRequest } from "../types.ts";
-import type { Page, UploadListRequest } from "./queries.ts";
+import { type ListedRow, listedKey, type Page, type UploadListRequest } from "./queries.ts";
 
 const defaultLimit = 1000;
 
@@ -20,18 +20,23 @@ interface Cursor {
   inclusive: boolean;
 }
 
-interface Walk<T> {
+interface Walk<R, T> {
   prefix: string;
   delimiter: string | undefined;
   /** Keys, and prefixes made of them, after this one. */
   after: string | undefined;
   limit: number;
-  /** Rows from the cursor on, in order, without end. */
-  rows(cursor: Cursor): Iterator<Record<string, unknown>>;
+  /** Rows from the cursor on, in order; without end, or more than a page. */
+  rows(cursor: Cursor): Iterator<R>;
+  keyOf(row: R): string;
   /** A row as it is listed. */
-  convert(row: Record<string, unknown>): T;
+  convert(row: R): T;
   idOf(row: T): string;
 }
+
+type Row = Record<string, unknown>;
+
+const keyOfRow = (row: Row) => textOf(row.key);
 
 /** The smallest key after all that begin with these bytes; undefined where there is none. */
 export function afterAll(prefix: Buffer): Buffer | undefined {
@@ -53,7 +58,7 @@ function groupOf(key: string, prefix: string, delimiter: string | undefined): st
 }
 
 /** One page. A group of keys costs one seek, however many keys it has. */
-function walk<T>(request: Walk<T>): Page<T> {
+function walk<R, T>(request: Walk<R, T>): Page<T> {
   const { prefix, delimiter, after, limit } = request;
   const page: Page<T> = { rows: [], prefixes: [] };
   let cursor = firstCursor(prefix, delimiter, after);
@@ -64,7 +69,7 @@ function walk<T>(request: Walk<T>): Page<T> {
     cursor = undefined;
     try {
       for (let row = rows.next(); row.done !== true; row = rows.next()) {
-        const key = textOf(row.value.key);
+        const key = request.keyOf(row.value);
         if (!key.startsWith(prefix)) return page;
         if (page.rows.length + page.prefixes.length === limit) {
           if (last !== undefined) page.next = last;
@@ -123,30 +128,44 @@ function iterate(
   return statement.iterate(bucket, cursor.key) as Iterator<Record<string, unknown>>;
 }
 
+/** Latest versions that are no delete markers. Light rows, for this is what clients ask most. */
 export function listObjects(
   queries: IndexQueries,
   bucket: number,
   request: Omit<ListRequest, "signal">,
-): Page<IndexedVersion> {
-  const { startAfter, continuation } = request;
-  return walk({
+): Page<ListedRow> {
+  const { startAfter, continuation, delimiter, limit = defaultLimit } = request;
+  const isFlat = delimiter === undefined || delimiter === "";
+  const statements = {
+    from: queries.statement(listedSql(">="), asArrays),
+    after: queries.statement(listedSql(">"), asArrays),
+  };
+  return walk<ListedRow, ListedRow>({
     prefix: request.prefix ?? "",
-    delimiter: request.delimiter,
+    delimiter,
     after: continuation ?? startAfter,
-    limit: request.limit ?? defaultLimit,
-    rows: (cursor) =>
-      iterate(
-        queries,
-        {
-          before: `SELECT ${versionColumns} FROM versions INDEXED BY listed WHERE bucket=? AND listed=1`,
-          order: "ORDER BY key",
-        },
-        bucket,
-        cursor,
-      ),
-    convert: (row) => versionOf(bucket, row, true),
-    idOf: (row) => row.versionId,
+    limit,
+    rows({ inclusive, key }) {
+      const statement = inclusive ? statements.from : statements.after;
+      // A page and one more at once; where keys are grouped, one at a time.
+      const rows = isFlat
+        ? statement.all(bucket, key, limit + 1)[Symbol.iterator]()
+        : statement.iterate(bucket, key, -1);
+      return rows as Iterator<unknown> as Iterator<ListedRow>;
+    },
+    keyOf: listedKey,
+    convert: (row) => row,
+    idOf: (row) => row[2],
   });
+}
+
+const asArrays = (statement: StatementSync) => statement.setReturnArrays(true);
+
+/** SQLite gives text only up to a NUL: a key that has one comes as bytes as well. */
+function listedSql(comparison: string): string {
+  return `SELECT CAST(key AS TEXT), CASE WHEN instr(key, x'00') THEN key END, version, size, etag, modified,
+      owner, attributes
+    FROM versions INDEXED BY listed WHERE bucket=? AND listed=1 AND key${comparison}? ORDER BY key LIMIT ?`;
 }
 
 /** All versions, the newest of a key first. */
@@ -169,7 +188,7 @@ export function listVersions(
   let previous: string | undefined = first ? keyMarker : undefined;
   const before = `SELECT ${versionColumns} FROM versions WHERE bucket=?`;
   const order = "ORDER BY key, sequence DESC";
-  const page = walk<IndexedVersion>({
+  const page = walk<Row, IndexedVersion>({
     prefix,
     delimiter: request.delimiter,
     after: keyMarker,
@@ -183,6 +202,7 @@ export function listVersions(
         .iterate(bucket, keyBytes(keyMarker as string), resumed as number);
       return joined(older as Iterator<Record<string, unknown>>, others);
     },
+    keyOf: keyOfRow,
     convert: (row) => {
       const key = textOf(row.key);
       const isLatest = key !== previous;
@@ -228,7 +248,7 @@ export function listUploads(
   let first = sequence !== undefined;
   const before = "SELECT * FROM uploads WHERE bucket=?";
   const order = "ORDER BY key, sequence";
-  return walk<UploadRow>({
+  return walk<Row, UploadRow>({
     prefix,
     delimiter: request.delimiter,
     after: keyMarker,
@@ -242,6 +262,7 @@ export function listUploads(
         .iterate(bucket, keyBytes(keyMarker as string), sequence as number);
       return joined(newer as Iterator<Record<string, unknown>>, others);
     },
+    keyOf: keyOfRow,
     convert: uploadOf,
     idOf: (row) => row.id,
   });

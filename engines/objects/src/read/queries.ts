@@ -1,4 +1,4 @@
-import type { IndexedVersion } from "../index/queries.ts";
+import { type IndexedVersion, textOf } from "../index/queries.ts";
 import type { BucketRow, PartRow, UploadRow } from "../index/rows.ts";
 import type { ListRequest, Usage, VersionListRequest } from "../types.ts";
 
@@ -49,6 +49,22 @@ export interface FoundVersion {
   damage?: string;
 }
 
+/** A latest version as a listing has it: key, key's bytes where it has a NUL, version id, … as in the index. */
+export type ListedRow = [
+  key: string,
+  keyBytes: Uint8Array | null,
+  versionId: string,
+  sizeBytes: number,
+  etag: string,
+  modifiedAt: number,
+  owner: string,
+  attributes: string | null,
+];
+
+export function listedKey([key, bytes]: ListedRow): string {
+  return bytes === null ? key : textOf(bytes);
+}
+
 export interface Page<T> {
   rows: T[];
   prefixes: string[];
@@ -60,7 +76,7 @@ export interface Findings {
   buckets: BucketRow[];
   usage: Usage | undefined;
   version: FoundVersion | undefined;
-  list: Page<IndexedVersion>;
+  list: Page<ListedRow>;
   versions: Page<IndexedVersion>;
   upload: UploadRow | undefined;
   parts: PartRow[];

@@ -13,7 +13,7 @@ import type {
   VersionListRequest,
   VersionPut,
 } from "../types.ts";
-import { piecesOf, StoredVersion, versionInfo } from "../versions.ts";
+import { listedInfo, piecesOf, StoredVersion, versionInfo } from "../versions.ts";
 import { given, givenAttributes, type StoreCore } from "./core.ts";
 
 export async function putObject(
@@ -129,7 +129,7 @@ export async function listObjects(
     bucket: core.bucket(bucket).id,
     request,
   });
-  return { objects: rows.map((row) => versionInfo(row)), prefixes, ...given("next", next?.key) };
+  return { objects: rows.map(listedInfo), prefixes, ...given("next", next?.key) };
 }
 
 export async function listVersions(
