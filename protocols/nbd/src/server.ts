@@ -141,7 +141,7 @@ export class NbdServer implements AsyncDisposable {
    */
   async listen(where: ListenOn): Promise<{ path: string } | { host: string; port: number }> {
     const tls = "path" in where ? undefined : where.tls;
-    // A client may half-close and still wait for its answers.
+    // A client that has said goodbye may close its side, and still wait for answers.
     const listener = createServer(
       {
         allowHalfOpen: true,

@@ -84,7 +84,10 @@ export class Session {
       this.#decoder.push(bytes);
       this.#pump();
     });
-    socket.on("end", () => this.drain());
+    // Only after a goodbye may a client still wait for answers; without one it is gone.
+    socket.on("end", () => {
+      if (!this.#draining) this.destroy();
+    });
     socket.on("error", (error) => options.onError(error));
     socket.once("close", () => {
       this.#closed = true;
