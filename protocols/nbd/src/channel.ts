@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import { ProtocolError } from "./errors.ts";
+import { ConnectionEnded } from "./errors.ts";
 
 /** A socket of which nothing is read that was not asked for: for the handshake, where one side waits for the other. */
 export class Channel {
@@ -21,7 +21,7 @@ export class Channel {
         else resolve(bytes);
       };
       const onData = (bytes: Buffer) => settle(undefined, Buffer.from(bytes));
-      const onEnd = () => settle(new ProtocolError("it ended in the middle of the handshake"));
+      const onEnd = () => settle(new ConnectionEnded("it ended in the middle of the handshake"));
       if (socket.destroyed || socket.readableEnded) return onEnd();
       socket.on("data", onData).on("end", onEnd).on("close", onEnd).on("error", settle);
       socket.resume();

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { Channel } from "./channel.ts";
-import { cancelled, fail, ProtocolError, reasonOf } from "./errors.ts";
+import { ConnectionEnded, cancelled, fail, ProtocolError, reasonOf } from "./errors.ts";
 import {
   type BlockSizes,
   decodeExport,
@@ -85,8 +85,9 @@ async function within<T>(
     handshake.socket.destroy();
     if (signal?.aborted) throw cancelled(signal);
     const why = late ? `no answer within ${timeoutMs} ms` : reasonOf(error);
-    if (late || isSystemError(error))
-      throw fail("NBD_UNREACHABLE", { address: shown, why }, { cause: error });
+    // A server's "no" to a certificate comes only after the handshake of TLS 1.3.
+    if (isTlsError(error)) throw fail("NBD_TLS_FAILED", { address: shown, why }, { cause: error });
+    if (late || isLost(error)) throw fail("NBD_UNREACHABLE", { address: shown, why }, { cause: error });
     if (error instanceof ProtocolError) throw fail("NBD_PROTOCOL", { address: shown, why }, { cause: error });
     throw error;
   } finally {
@@ -95,8 +96,13 @@ async function within<T>(
   }
 }
 
-function isSystemError(error: unknown): boolean {
-  return typeof (error as NodeJS.ErrnoException).syscall === "string";
+function isLost(error: unknown): boolean {
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  return error instanceof ConnectionEnded || syscall !== undefined || code === "ERR_STREAM_DESTROYED";
+}
+
+function isTlsError(error: unknown): boolean {
+  return String((error as { code?: unknown }).code).startsWith("ERR_SSL");
 }
 
 /** The client's side of the handshake. */

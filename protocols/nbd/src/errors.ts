@@ -92,6 +92,11 @@ export class ProtocolError extends Error {
   override name = "ProtocolError";
 }
 
+/** The other side is gone before all was said. */
+export class ConnectionEnded extends Error {
+  override name = "ConnectionEnded";
+}
+
 /** What a caller gets whose signal was aborted; a SkepError given as the reason goes through as it is. */
 export function cancelled(signal: AbortSignal): SkepError {
   if (signal.reason instanceof SkepError) return signal.reason;

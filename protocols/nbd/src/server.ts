@@ -3,7 +3,7 @@ import { createServer, isIP, type Server, type Socket } from "node:net";
 import { isMainThread } from "node:worker_threads";
 import { answers, isErrno } from "@skep/base";
 import type { Export } from "./device.ts";
-import { fail, ProtocolError, reasonOf } from "./errors.ts";
+import { ConnectionEnded, fail, reasonOf } from "./errors.ts";
 import { isPowerOfTwo } from "./handshake-codec.ts";
 import { isExportName, type Negotiated, negotiate } from "./negotiation.ts";
 import { Payloads } from "./payloads.ts";
@@ -265,7 +265,7 @@ export class NbdServer implements AsyncDisposable {
 
   #report(error: unknown, connection: Connection, command?: string): void {
     // Clients come and go as they like.
-    if (command === undefined && !(error instanceof ProtocolError) && isLost(error)) return;
+    if (command === undefined && isLost(error)) return;
     this.#options.onError?.(error, {
       ...(connection.export === undefined ? {} : { export: connection.export.name }),
       ...(command === undefined ? {} : { command }),
@@ -274,6 +274,7 @@ export class NbdServer implements AsyncDisposable {
 }
 
 function isLost(error: unknown): boolean {
+  if (error instanceof ConnectionEnded) return true;
   return ["ECONNRESET", "EPIPE", "ERR_STREAM_DESTROYED"].some((code) => isErrno(error, code));
 }
 
