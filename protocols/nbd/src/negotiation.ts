@@ -41,6 +41,8 @@ export interface Negotiated {
   /** Another than at first, where TLS came between. */
   socket: Socket;
   export: Export;
+  /** As the client was told. */
+  sizeBytes: number;
   structured: boolean;
   allocationId: number | undefined;
   /** What the client sent behind its last option. */
@@ -86,10 +88,11 @@ export async function negotiate(
       const found = data === undefined || !secured ? undefined : find(options.exports(), data.toString());
       // This option has no way to say no.
       if (found === undefined) throw new ProtocolError("EXPORT_NAME with a name that is not here");
-      const answer = encodeExport(found.device.sizeBytes, transmissionFlags(found, state.structured));
+      const { sizeBytes } = found.device;
+      const answer = encodeExport(sizeBytes, transmissionFlags(found, state.structured));
       const padding = Buffer.alloc(flags.noZeroes ? 0 : exportNamePadding);
       await channel.send(Buffer.concat([answer, padding]));
-      return agreed(channel, decoder, found, state);
+      return agreed(channel, decoder, { entry: found, sizeBytes }, state);
     }
     if (option === Option.startTls) {
       if (options.tls === undefined) await reply(OptionReply.errorPolicy, "this server has no TLS here");
@@ -119,12 +122,24 @@ async function nextMessage(channel: Channel, decoder: OptionDecoder): Promise<Cl
   }
 }
 
-function agreed(channel: Channel, decoder: OptionDecoder, found: Export, state: State): Negotiated {
+/** An export, and the size that was told of it. */
+interface Found {
+  entry: Export;
+  sizeBytes: number;
+}
+
+function agreed(
+  channel: Channel,
+  decoder: OptionDecoder,
+  { entry, sizeBytes }: Found,
+  state: State,
+): Negotiated {
   return {
     socket: channel.socket,
-    export: found,
+    export: entry,
+    sizeBytes,
     structured: state.structured,
-    allocationId: state.allocationOf === found ? allocationId : undefined,
+    allocationId: state.allocationOf === entry ? allocationId : undefined,
     rest: decoder.rest(),
   };
 }
@@ -136,7 +151,7 @@ async function describe(
   data: Buffer,
   state: State,
   options: NegotiationOptions,
-): Promise<Export | undefined> {
+): Promise<Found | undefined> {
   const request = decodeInfoRequest(data);
   if (request === undefined) {
     await channel.send(encodeOptionReply(option, OptionReply.errorInvalid, "malformed"));
@@ -148,8 +163,9 @@ async function describe(
     return undefined;
   }
   const { device, description } = found;
+  const { sizeBytes } = device;
   const items: InfoItem[] = [
-    { type: "export", sizeBytes: device.sizeBytes, flags: transmissionFlags(found, state.structured) },
+    { type: "export", sizeBytes, flags: transmissionFlags(found, state.structured) },
     { type: "blockSize", ...advertised(device.blockSizes, options.maxPayloadBytes) },
   ];
   if (request.infos.includes(Info.name)) items.push({ type: "name", text: found.name });
@@ -158,7 +174,7 @@ async function describe(
   }
   const replies = items.map((item) => encodeOptionReply(option, OptionReply.info, encodeInfo(item)));
   await channel.send(Buffer.concat([...replies, encodeOptionReply(option, OptionReply.ack)]));
-  return found;
+  return { entry: found, sizeBytes };
 }
 
 /** The options that ask or set one thing. */

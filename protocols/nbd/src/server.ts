@@ -243,8 +243,11 @@ export class NbdServer implements AsyncDisposable {
     } finally {
       clearTimeout(timer);
     }
-    // Meanwhile it may have been removed.
-    if (negotiated === undefined || this.#exports.get(negotiated.export.name) !== negotiated.export) return;
+    if (negotiated === undefined) return;
+    // Meanwhile it may have been removed, or have another size, of which `reconnect` could not tell it.
+    const { name, device } = negotiated.export;
+    const changed = negotiated.sizeBytes !== device.sizeBytes;
+    if (changed || this.#exports.get(name) !== negotiated.export) return;
     connection.export = negotiated.export;
     const limits: SessionLimits = this.#limits;
     connection.session = new Session({
