@@ -98,7 +98,7 @@ export async function bundleCommand(root: string, output: string): Promise<void>
       entryPoints: [
         { in: join(root, "apps/storaged/src/main.ts"), out: "storaged" },
         // storaged starts them by these names beside itself
-        ...["committer-thread", "reader-thread"].map((name) => ({
+        ...["committer-thread", "reader-thread", "digest-thread"].map((name) => ({
           in: join(root, `engines/objects/src/host/${name}.ts`),
           out: name,
         })),

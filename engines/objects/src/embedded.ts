@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { type Digester, LocalDigester } from "./blobs/digest.ts";
 import { BlobLifetimes } from "./blobs/lifetimes.ts";
 import { BlobWriter } from "./blobs/write.ts";
 import { BucketObjects } from "./bucket-objects.ts";
@@ -6,6 +7,7 @@ import { isFullDisk } from "./commit/committer.ts";
 import { disk } from "./disk.ts";
 import { fail } from "./errors.ts";
 import type { Files } from "./files.ts";
+import { ThreadDigester } from "./host/digester.ts";
 import type { ThreadData } from "./host/messages.ts";
 import { type IndexSource, openLocal } from "./host/open.ts";
 import { indexFile, openCommitter } from "./host/store-files.ts";
@@ -61,6 +63,7 @@ const defaults = {
 export class EmbeddedStore implements BucketStore {
   readonly #core: StoreCore;
   readonly #blobs: BlobWriter;
+  readonly #digester: Digester;
   readonly #lock: Disposable | undefined;
   readonly #unlinking: Set<Promise<void>>;
   readonly #stopSweeping = new AbortController();
@@ -70,11 +73,13 @@ export class EmbeddedStore implements BucketStore {
   private constructor(given: {
     core: StoreCore;
     blobs: BlobWriter;
+    digester: Digester;
     lock: Disposable | undefined;
     unlinking: Set<Promise<void>>;
   }) {
     this.#core = given.core;
     this.#blobs = given.blobs;
+    this.#digester = given.digester;
     this.#lock = given.lock;
     this.#unlinking = given.unlinking;
   }
@@ -85,7 +90,8 @@ export class EmbeddedStore implements BucketStore {
     const { log = () => undefined, clock = Date.now, random = randomBytes, files = disk } = options;
     const settings = { ...defaults, ...options };
     const lock = options.files === undefined ? lockStore(paths) : undefined;
-    const blobs = new BlobWriter(files, paths);
+    const digester = isLocal(options) ? new LocalDigester() : new ThreadDigester();
+    const blobs = new BlobWriter(files, paths, digester);
     const unlinking = new Set<Promise<void>>();
     const lifetimes = new BlobLifetimes((name) => unlink(blobs, name, unlinking, log));
     const onRemoved = (names: string[]) => lifetimes.remove(names);
@@ -100,7 +106,7 @@ export class EmbeddedStore implements BucketStore {
       const sizes = { inlineBytes, minimumPartBytes };
       const core = new StoreCore({ files, paths, backend, lifetimes, blobs, clock, random, ...sizes });
       for (const row of await backend.read({ kind: "buckets" })) core.buckets.set(row.name, row);
-      const store = new EmbeddedStore({ core, blobs, lock, unlinking });
+      const store = new EmbeddedStore({ core, blobs, digester, lock, unlinking });
       if (options.sweepOnOpen !== false) store.#sweepInBackground(log);
       return store;
     } catch (error) {
@@ -221,6 +227,7 @@ export class EmbeddedStore implements BucketStore {
       await this.#sweeping;
       await this.#core.settled();
       await this.#core.backend[Symbol.asyncDispose]();
+      await this.#digester[Symbol.asyncDispose]();
       await Promise.all(this.#unlinking);
       this.#lock?.[Symbol.dispose]();
     })();

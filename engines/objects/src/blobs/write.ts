@@ -1,14 +1,12 @@
-import { createHash } from "node:crypto";
-import { crc32 } from "node:zlib";
 import { isErrno } from "@skep/base";
 import { fail } from "../errors.ts";
 import type { AsyncFile, Files } from "../files.ts";
 import type { StorePaths } from "../paths.ts";
 import type { Bytes } from "../types.ts";
-import { blockBytes, encodeFooter } from "./format.ts";
+import type { Digester } from "./digest.ts";
+import { encodeFooter } from "./format.ts";
 
-/** Bytes gathered before they are written, and written between two flushes in the background. */
-const writeBytes = 1024 * 1024;
+/** Bytes written between two flushes in the background. */
 const flushBytes = 16 * 1024 * 1024;
 
 export interface WrittenBlob {
@@ -20,23 +18,25 @@ export interface WrittenBlob {
 export class BlobWriter {
   readonly #files: Files;
   readonly #paths: StorePaths;
+  readonly #digester: Digester;
   readonly #folders = new Map<string, Promise<void>>();
 
-  constructor(files: Files, paths: StorePaths) {
+  constructor(files: Files, paths: StorePaths, digester: Digester) {
     this.#files = files;
     this.#paths = paths;
+    this.#digester = digester;
   }
 
   /**
    * The pieces as a new blob, on stable storage under its name when it returns. On failure nothing is
-   * left. `declared` is checked: BODY_SIZE. Holds at most two times 1 MiB and 4 bytes a block.
+   * left. `declared` is checked: BODY_SIZE. Holds two times 1 MiB and 4 bytes a block.
    */
   async write(name: string, pieces: Bytes, check: BodyCheck): Promise<WrittenBlob> {
     await this.#makeFolder(name);
     const path = this.#paths.blob(name);
     const file = await this.#files.open(path, "create");
     try {
-      const written = await writePieces(file, pieces, check);
+      const written = await writePieces(file, pieces, this.#digester, check);
       await file.close();
       await this.#files.syncDirectory(this.#paths.blobFolder(name));
       return written;
@@ -78,56 +78,78 @@ export interface BodyCheck {
   signal?: AbortSignal | undefined;
 }
 
-async function writePieces(file: AsyncFile, pieces: Bytes, check: BodyCheck): Promise<WrittenBlob> {
-  const hash = createHash("md5");
-  const blocks = new BlockChecksums();
-  let gathered: Uint8Array[] = [];
-  let gatheredBytes = 0;
+/** A piece of memory: filled on one side while it is written and digested on the other. */
+interface Slot {
+  memory: Uint8Array;
+  busy: Promise<unknown>;
+}
+
+/** Neither is at it any more, also when one has failed. */
+async function bothDone(one: Promise<void>, other: Promise<void>): Promise<void> {
+  for (const result of await Promise.allSettled([one, other])) {
+    if (result.status === "rejected") throw result.reason;
+  }
+}
+
+async function writePieces(
+  file: AsyncFile,
+  pieces: Bytes,
+  digester: Digester,
+  check: BodyCheck,
+): Promise<WrittenBlob> {
+  const digest = digester.begin();
+  const newSlot = (): Slot => ({ memory: digester.takeMemory(), busy: Promise.resolve() });
+  let current = newSlot();
+  let other = newSlot();
+  let filled = 0;
   let position = 0;
   let flushedTo = 0;
-  let writing: Promise<void> = Promise.resolve();
   let flushing: Promise<void> = Promise.resolve();
-  const flush = async () => {
-    await writing;
-    const buffers = gathered;
-    if (buffers.length === 0) return;
-    const at = position;
-    position += gatheredBytes;
-    gathered = [];
-    gatheredBytes = 0;
-    writing = file.write(buffers, at);
-    // It is awaited with the next piece; until then its failure is not unhandled.
-    writing.catch(() => undefined);
-    if (position - flushedTo >= flushBytes) {
-      // The disk works while the rest comes, so that the last flush is short.
-      await writing;
-      await flushing;
-      flushedTo = position;
-      flushing = file.datasync();
-      flushing.catch(() => undefined);
-    }
+  const send = async () => {
+    const bytes = current.memory.subarray(0, filled);
+    current.busy = bothDone(file.write([bytes], position), digest.update(bytes));
+    // It is awaited when the slot is needed again; until then its failure is not unhandled.
+    current.busy.catch(() => undefined);
+    position += filled;
+    filled = 0;
+    [current, other] = [other, current];
+    await current.busy;
+    if (position - flushedTo < flushBytes) return;
+    // The disk works while the rest comes, so that the last flush is short.
+    await other.busy;
+    await flushing;
+    flushedTo = position;
+    flushing = file.datasync();
+    flushing.catch(() => undefined);
   };
+  let isDigested = false;
   try {
     for await (const piece of pieces) {
       check.signal?.throwIfAborted();
-      hash.update(piece);
-      blocks.update(piece);
-      gathered.push(piece);
-      gatheredBytes += piece.length;
-      checkTooLong(check, position + gatheredBytes);
-      if (gatheredBytes >= writeBytes) await flush();
+      checkTooLong(check, position + filled + piece.length);
+      for (let rest = piece; rest.length > 0; ) {
+        const part = rest.subarray(0, current.memory.length - filled);
+        current.memory.set(part, filled);
+        filled += part.length;
+        rest = rest.subarray(part.length);
+        if (filled === current.memory.length) await send();
+      }
     }
     check.signal?.throwIfAborted();
-    await flush();
-    await writing;
+    if (filled > 0) await send();
+    await Promise.all([current.busy, other.busy]);
     checkLength(check, position);
+    const { md5, checksums } = await digest.finish();
+    isDigested = true;
     await flushing;
-    await file.write([encodeFooter(blocks.finish(), position)], position);
+    await file.write([encodeFooter(checksums, position)], position);
     await file.datasync();
-    return { md5: hash.digest("hex"), sizeBytes: position };
+    return { md5, sizeBytes: position };
   } finally {
-    // The file is closed after this: nothing may still be under way.
-    await Promise.allSettled([writing, flushing]);
+    if (!isDigested) digest.abandon();
+    // File and memory are let go after this: nothing may still be under way.
+    await Promise.allSettled([current.busy, other.busy, flushing]);
+    for (const { memory } of [current, other]) digester.giveMemory(memory);
   }
 }
 
@@ -139,35 +161,6 @@ export function checkTooLong({ key, declared }: BodyCheck, received: number): vo
 
 export function checkLength({ key, declared }: BodyCheck, received: number): void {
   if (declared !== undefined && received !== declared) throw fail("BODY_SIZE", { key, declared, received });
-}
-
-/** A CRC-32 for each block of what passes. */
-class BlockChecksums {
-  readonly #finished: number[] = [];
-  #current = 0;
-  #length = 0;
-
-  update(piece: Uint8Array): void {
-    let rest = piece;
-    while (rest.length > 0) {
-      const part = rest.subarray(0, blockBytes - this.#length);
-      this.#current = crc32(part, this.#current);
-      this.#length += part.length;
-      rest = rest.subarray(part.length);
-      if (this.#length === blockBytes) this.#next();
-    }
-  }
-
-  #next(): void {
-    this.#finished.push(this.#current);
-    this.#current = 0;
-    this.#length = 0;
-  }
-
-  finish(): number[] {
-    if (this.#length > 0) this.#next();
-    return this.#finished;
-  }
 }
 
 /** A body of at most `limit` bytes in one piece; a larger one as it came. */

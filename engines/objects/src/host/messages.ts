@@ -12,7 +12,17 @@ export interface ThreadData {
 }
 
 /** To a thread. It answers requests in the order in which they came. */
-export type Request = { operations: Operation[] } | { queries: Query[] } | { close: true };
+export type Request =
+  | { operations: Operation[] }
+  | { queries: Query[] }
+  | { digests: DigestRequest[] }
+  | { close: true };
+
+/** The next bytes of a blob, in shared memory, or its end. */
+export interface DigestRequest {
+  id: number;
+  step: Uint8Array | "finish" | "abandon";
+}
 
 /** From a thread. */
 export type Reply =
@@ -20,6 +30,7 @@ export type Reply =
   | { failed: ErrorMessage }
   | { batch: Omit<BatchResult, "answers">; answers: AnswerMessage[] }
   | { found: AnswerMessage[] }
+  | { digested: AnswerMessage[] }
   | { log: string };
 
 export type AnswerMessage = { value: unknown } | { error: ErrorMessage };
