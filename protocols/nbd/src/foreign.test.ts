@@ -1,13 +1,16 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { NbdClient } from "./client.ts";
 import { listExports } from "./client-handshake.ts";
+import { encodeClientFlags, encodeOption } from "./handshake-codec.ts";
 import { MemoryDevice } from "./memory.ts";
+import { Option } from "./protocol.ts";
 import { NbdServer } from "./server.ts";
 import type { TlsIdentity } from "./tls.ts";
 
@@ -359,6 +362,18 @@ describe("NbdServer in TLS", () => {
     await assert.rejects(NbdClient.connect({ uri: uri.replace("nbd+", "nbds+"), tls }), {
       code: "NBD_TLS_FAILED",
     });
+  });
+
+  it("takes nothing for said in TLS that came before it", async () => {
+    const socket = connect(port, "127.0.0.1");
+    const flags = encodeClientFlags({ fixedNewstyle: true, noZeroes: true });
+    socket.write(Buffer.concat([flags, encodeOption(Option.startTls), encodeOption(Option.list)]));
+    let got = 0;
+    socket.on("data", (bytes) => {
+      got += bytes.length;
+    });
+    await new Promise((resolve) => socket.on("error", () => {}).once("close", resolve));
+    assert.equal(got, 18, "only the greeting, and no answer");
   });
 
   it("serves libnbd and QEMU over TLS", async () => {

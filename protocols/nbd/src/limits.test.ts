@@ -160,6 +160,20 @@ describe("NbdServer", () => {
     assert.equal((await client.closed).code, "NBD_CLOSED");
   });
 
+  it("outlives a thousand connections at once, and serves when they are gone", async () => {
+    const limits = { maxConnections: 50 };
+    await using served = await serve(new MemoryDevice({ sizeBytes: MiB }), { limits });
+    const crowd = Array.from({ length: 1000 }, () => connect(served.path).on("error", () => {}));
+    await until(
+      () => crowd.filter(({ destroyed }) => destroyed).length >= 950 || !crowd.some((c) => c.pending),
+    );
+    assert.ok(served.server.clients() <= 50);
+    for (const socket of crowd) socket.destroy();
+    await until(() => served.server.clients() === 0);
+    await using client = await NbdClient.connect({ uri: served.uri() });
+    await client.read(0, 4096);
+  });
+
   it("drops a connection that breaks the protocol, and refuses flags it does not know", async () => {
     await using served = await serve(new MemoryDevice({ sizeBytes: MiB }));
     const broken = await rawClient(served.path);
