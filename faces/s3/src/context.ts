@@ -35,6 +35,8 @@ export interface Identity {
   readonly scopes: readonly Scope[];
   /** How the request is signed, for conditions such as `s3:authType`. */
   readonly form?: "header" | "presigned" | "post";
+  /** Of the signature. */
+  readonly version?: 2 | 4;
 }
 
 /** Query parameters, decoded; of a repeated one the first counts. */

@@ -137,8 +137,8 @@ function identify(request: S3Request, fields: FormFields): Identity {
   const { accounts, region } = request.service;
   const verified = verifyPost(fields, { lookup: (id) => accounts.credential(id), region });
   if (verified === undefined) return { scopes: [] };
-  const { accessKeyId, credential } = verified;
-  return { account: credential.account, accessKeyId, scopes: credential.scopes, form: "post" };
+  const { accessKeyId, credential, version } = verified;
+  return { account: credential.account, accessKeyId, scopes: credential.scopes, form: "post", version };
 }
 
 /** `${filename}` stands for the name that the user's file has. */

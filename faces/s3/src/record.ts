@@ -19,6 +19,7 @@ export interface RequestRecord {
   requester?: string;
   accessKeyId?: string;
   authentication?: "header" | "presigned" | "post";
+  signatureVersion?: 2 | 4;
   secure: boolean;
   status: number;
   /** S3's code. */
@@ -54,6 +55,7 @@ export function recordOf(
     ...(identity.account === undefined ? {} : { requester: identity.account.id }),
     ...(identity.accessKeyId === undefined ? {} : { accessKeyId: identity.accessKeyId }),
     ...(identity.form === undefined ? {} : { authentication: identity.form }),
+    ...(identity.version === undefined ? {} : { signatureVersion: identity.version }),
     secure: request.secure,
     status: response.status ?? 200,
     ...(sent.failure === undefined ? {} : { error: sent.failure.code }),

@@ -94,15 +94,23 @@ function discard(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
   });
 }
 
-/** Waits for a client that reads slowly, and ends the connection of one that does not read at all. */
+/**
+ * Waits for a client that reads slowly, and ends the connection of one that does not read at all. The
+ * pieces are lent: one is out of this process before the second one after it is asked for.
+ */
 async function sendStream(res: ServerResponse, body: Bytes, patience: Patience): Promise<number> {
   let sent = 0;
+  let before: Promise<void> = Promise.resolve();
   try {
     for await (const piece of body) {
       if (res.destroyed) throw fail("RequestTimeout");
       sent += piece.length;
-      if (!res.write(piece)) await drained(res, patience.idleMs);
+      const written = write(res, piece, patience.idleMs);
+      written.catch(() => undefined);
+      await before;
+      before = written;
     }
+    await before;
     res.end();
     return sent;
   } catch (error) {
@@ -112,19 +120,19 @@ async function sendStream(res: ServerResponse, body: Bytes, patience: Patience):
   }
 }
 
-function drained(res: ServerResponse, idleMs: number): Promise<void> {
+/** Resolves when the system has taken the piece. */
+function write(res: ServerResponse, piece: Uint8Array, idleMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    const finish = (error?: Error) => {
+    const finish = (error?: Error | null) => {
       clearTimeout(timer);
-      res.off("drain", onDrain).off("close", onClose);
-      if (error === undefined) resolve();
+      res.off("close", onClose);
+      if (error == null) resolve();
       else reject(error);
     };
-    const onDrain = () => finish();
     const onClose = () => finish(fail("RequestTimeout"));
     const timer = setTimeout(onClose, idleMs);
-    res.on("drain", onDrain).on("close", onClose);
-    if (res.destroyed) onClose();
+    res.on("close", onClose);
+    res.write(piece, finish);
   });
 }
 

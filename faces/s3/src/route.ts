@@ -10,6 +10,8 @@ export interface Route {
   bucketName: string;
   key: string;
   query: Query;
+  /** The host names the bucket. */
+  hosted: boolean;
 }
 
 const noQuery: Query = new Map();
@@ -23,19 +25,19 @@ export function routeOf(req: IncomingMessage, domain: string | undefined): Route
   const { path, query: text } = splitTarget(req.url ?? "/");
   const query = text === "" ? noQuery : parseQuery(text);
   const hosted = domain === undefined ? undefined : bucketOfHost(req.headers.host, domain);
-  if (hosted !== undefined) return route(hosted, decodePath(path.slice(1)), query);
+  if (hosted !== undefined) return route(hosted, decodePath(path.slice(1)), query, true);
   const slash = path.indexOf("/", 1);
   if (slash < 0) return route(decodePath(path.slice(1)), "", query);
   return route(decodePath(path.slice(1, slash)), decodePath(path.slice(slash + 1)), query);
 }
 
-function route(bucketName: string, key: string, query: Query): Route {
+function route(bucketName: string, key: string, query: Query, hosted = false): Route {
   if (bucketName === "") {
     if (key !== "") throw fail("InvalidBucketName", { BucketName: "" });
-    return { level: "service", bucketName, key, query };
+    return { level: "service", bucketName, key, query, hosted };
   }
   checkKey(key);
-  return { level: key === "" ? "bucket" : "object", bucketName, key, query };
+  return { level: key === "" ? "bucket" : "object", bucketName, key, query, hosted };
 }
 
 /** A key has at most 1,024 bytes of UTF-8. */

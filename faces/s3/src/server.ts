@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { SigningKeys } from "@skep/sigv4";
-import { authenticate } from "./authenticate.ts";
+import { authenticate, presignedHeaders } from "./authenticate.ts";
 import { isBucketName } from "./bucket-names.ts";
 import type { S3Response, Service } from "./context.ts";
 import { corsHeaders } from "./cors.ts";
@@ -90,11 +90,17 @@ export function createS3(options: S3Options): S3Face {
     const { req } = request;
     const route = routeOf(req, options.domain);
     request.take(route);
-    const operation = selectOperation(route, request.method, req.headers);
+    const inQuery = presignedHeaders(route.query, req.headers);
+    const operation = selectOperation(
+      route,
+      request.method,
+      inQuery === undefined ? req.headers : { ...req.headers, ...inQuery },
+    );
     request.operation = operation.name;
     // A form and a preflight carry no signature of their own.
     if (operation.name !== "Preflight" && operation.name !== "PostObject") {
-      Object.assign(request, authenticate(req, options, keys));
+      Object.assign(request, authenticate(req, options, keys, route.hosted ? route.bucketName : undefined));
+      Object.assign(req.headers, inQuery);
     }
     if (operation.handler === undefined) throw fail("NotImplemented", { what: operation.name });
     if (route.level !== "service" && operation.name !== "CreateBucket") await findBucket(request);

@@ -1,17 +1,17 @@
 import { decodeUri, headerValue, queryPairs, splitTarget } from "./canonical.ts";
 import { fail } from "./errors.ts";
 import { algorithm } from "./keys.ts";
+import { parseTimestamp, readTime, type SignedTime } from "./time.ts";
 import type { RequestShape, Scope } from "./types.ts";
+import { type ClaimV2, readHeaderV2, readQueryV2 } from "./v2.ts";
 
 /** What a request says of its own signature, read and checked for form; nothing is verified yet. */
-export interface Claim {
+export interface Claim extends SignedTime {
+  version: 4;
   form: "header" | "presigned";
   scope: Scope;
   signedHeaders: string[];
   signature: string;
-  /** YYYYMMDDTHHMMSSZ. */
-  timestamp: string;
-  signedAt: number;
   /** Of a presigned request. */
   expiresSeconds?: number;
   path: string;
@@ -24,22 +24,24 @@ const tokenHeader = "x-amz-security-token";
 type Malformed = (why: string) => Error;
 
 /** Undefined where the request is not signed at all. */
-export function readClaim(request: RequestShape): Claim | undefined {
+export function readClaim(request: RequestShape): Claim | ClaimV2 | undefined {
   const { path, query } = splitTarget(request.target);
   const pairs = queryPairs(query);
   const inQuery = pairs.some(([name]) => /^X-Amz-(Algorithm|Credential|Signature)$/.test(name));
+  const inQueryV2 = pairs.some(([name]) => name === "AWSAccessKeyId" || name === "Signature");
   const { authorization } = request.headers;
-  if (authorization !== undefined && inQuery) {
+  if (Number(authorization !== undefined) + Number(inQuery) + Number(inQueryV2) > 1) {
     throw fail("ARGUMENT_INVALID", {
-      why: "Only one auth mechanism allowed: the Authorization header, or X-Amz-* parameters in the query",
+      why: "Only one auth mechanism allowed: the Authorization header, or a signature in the query",
     });
   }
   if (request.headers[tokenHeader] !== undefined) throw fail("TOKEN_INVALID");
-  if (authorization !== undefined) return readHeader(request, headerValue(authorization), path, pairs);
+  if (authorization !== undefined) {
+    const text = headerValue(authorization);
+    return /^AWS(?: |$)/.test(text) ? readHeaderV2(request, text) : readHeader(request, text, path, pairs);
+  }
   if (inQuery) return readQuery(path, pairs);
-  const has = (wanted: string) => pairs.some(([name]) => name === wanted);
-  if (has("AWSAccessKeyId") && has("Signature")) throw fail("VERSION_UNSUPPORTED");
-  return undefined;
+  return inQueryV2 ? readQueryV2(pairs) : undefined;
 }
 
 function readHeader(request: RequestShape, text: string, path: string, query: Claim["query"]): Claim {
@@ -68,18 +70,11 @@ function readHeader(request: RequestShape, text: string, path: string, query: Cl
   if (!time.timestamp.startsWith(scope.date)) {
     throw malformed(`the credential's date ${scope.date} is not that of the request, ${time.timestamp}`);
   }
-  return { form: "header", scope, signedHeaders, signature, ...time, path, query };
+  return { version: 4, form: "header", scope, signedHeaders, signature, ...time, path, query };
 }
 
 function wrongScheme(scheme: string, text: string): Error {
   if (text === "") return fail("ACCESS_DENIED", { why: "the Authorization header is empty" });
-  if (scheme === "AWS") {
-    return /^AWS [^:]+:[^:]+$/.test(text)
-      ? fail("VERSION_UNSUPPORTED")
-      : fail("ARGUMENT_INVALID", {
-          why: "AWS authorization header is invalid: AccessKeyId:signature expected",
-        });
-  }
   if (/^AWS4-[A-Z0-9-]+$/.test(scheme)) return fail("ALGORITHM_UNSUPPORTED", { algorithm: scheme });
   return fail("ARGUMENT_INVALID", { why: "Unsupported Authorization Type" });
 }
@@ -113,6 +108,7 @@ function readQuery(path: string, pairs: [string, string][]): Claim {
     throw fail("EXPIRES_INVALID", { value: expires.slice(0, 40) });
   }
   return {
+    version: 4,
     form: "presigned",
     scope,
     signedHeaders: readSignedHeaders(field("X-Amz-SignedHeaders"), malformed),
@@ -148,47 +144,4 @@ function readSignedHeaders(text: string, malformed: Malformed): string[] {
   }
   if (!seen.has("host")) throw malformed("the header host is not signed");
   return names;
-}
-
-/** x-amz-date, else Date; both may be there, and then the first counts. */
-function readTime(request: RequestShape): Pick<Claim, "timestamp" | "signedAt"> {
-  const text = headerValue(request.headers["x-amz-date"] ?? request.headers.date);
-  const signedAt = parseTimestamp(text);
-  if (signedAt !== undefined && signedAt >= 0) return { timestamp: text, signedAt };
-  const written = parseHttpDate(text);
-  if (written !== undefined && written >= 0)
-    return { timestamp: formatTimestamp(written), signedAt: written };
-  throw fail("ACCESS_DENIED", { why: "a valid x-amz-date or Date header is required" });
-}
-
-/** Milliseconds of `20130524T000000Z`. */
-export function parseTimestamp(text: string): number | undefined {
-  if (!/^\d{8}T\d{6}Z$/.test(text)) return undefined;
-  const part = (from: number, to: number) => Number(text.slice(from, to));
-  const [year, month, day, hour, minute, second] = [
-    part(0, 4),
-    part(4, 6),
-    part(6, 8),
-    part(9, 11),
-    part(11, 13),
-    part(13, 15),
-  ] as const;
-  const date = new Date(Date.UTC(year, month - 1, day, hour, minute, second));
-  // What does not exist, as February 31st, would be taken for another time.
-  const isSame =
-    date.getUTCFullYear() === year && date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
-  const exists = isSame && hour < 24 && minute < 60 && second < 60;
-  return exists ? date.getTime() : undefined;
-}
-
-export function formatTimestamp(time: number): string {
-  return `${new Date(time).toISOString().slice(0, 19).replace(/[-:]/g, "")}Z`;
-}
-
-/** RFC 9110, section 5.6.7, the one form that clients still send; botocore writes -0000 for GMT. */
-function parseHttpDate(text: string): number | undefined {
-  if (!/^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:GMT|[+-]0000)$/.test(text))
-    return undefined;
-  const time = Date.parse(text);
-  return Number.isNaN(time) ? undefined : time;
 }

@@ -1,7 +1,8 @@
 import { createHmac } from "node:crypto";
-import { parseTimestamp, readScope } from "./claim.ts";
+import { readScope } from "./claim.ts";
 import { fail } from "./errors.ts";
 import { algorithm, type SigningKeys, sameSignature, signingKey, signText } from "./keys.ts";
+import { parseTimestamp } from "./time.ts";
 import type { VerifiedBy, VerifyOptions } from "./verify.ts";
 
 /**
@@ -39,6 +40,7 @@ export function verifyPost<C extends { secret: string }>(
     const credential = credentialOf(accessKeyId);
     const expected = createHmac("sha1", credential.secret).update(field("policy")).digest("base64");
     return {
+      version: 2,
       accessKeyId,
       region: options.region ?? "",
       service: "s3",
@@ -63,6 +65,7 @@ export function verifyPost<C extends { secret: string }>(
   const key = options.keys?.get(credential.secret, scope) ?? signingKey(credential.secret, scope);
   const { accessKeyId, region, service } = scope;
   return {
+    version: 4,
     accessKeyId,
     region,
     service,

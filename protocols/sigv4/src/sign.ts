@@ -1,8 +1,8 @@
 import { canonicalDigest, encodeUri, queryPairs, splitTarget } from "./canonical.ts";
-import { formatTimestamp } from "./claim.ts";
 import type { HmacKey } from "./hmac.ts";
 import { algorithm, chunkSigner, type SigningKeys, scopeText, signDigest, signingKey } from "./keys.ts";
 import { readPayload, unsignedPayload } from "./payload.ts";
+import { formatTimestamp } from "./time.ts";
 import type { ChunkSigner, Credentials, RequestShape, Scope } from "./types.ts";
 
 export interface SignOptions {

@@ -35,6 +35,8 @@ export type Payload =
 /** What of the signature can be known before the body: whose it is, and how the body is signed. */
 export interface Verified {
   accessKeyId: string;
+  /** Of AWS's signatures. */
+  version: 2 | 4;
   form: "header" | "presigned" | "post";
   region: string;
   service: string;

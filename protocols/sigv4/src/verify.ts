@@ -5,6 +5,7 @@ import type { HmacKey } from "./hmac.ts";
 import { chunkSigner, type SigningKeys, sameSignature, signDigest, signingKey } from "./keys.ts";
 import { readPayload, unsignedPayload } from "./payload.ts";
 import type { Payload, RequestShape, Scope, Verified } from "./types.ts";
+import { type ClaimV2, type Version2, verifySignatureV2 } from "./v2.ts";
 
 export interface VerifyOptions<C extends { secret: string }> {
   lookup(accessKeyId: string): C | undefined;
@@ -20,15 +21,21 @@ export interface VerifyOptions<C extends { secret: string }> {
   keys?: SigningKeys;
   /** Of services that send no x-amz-content-sha256: the SHA-256 (hex) of the body, which is there already. */
   bodySha256?: string;
+  /** Takes requests signed by version 2 too; they name neither region nor service. VERSION_UNSUPPORTED without. */
+  version2?: Version2;
 }
 
 export type VerifiedBy<C> = Verified & { credential: C };
 
 export const defaultSkewMs = 15 * 60 * 1000;
 
-/** Whose a request says it is and for which service, with nothing verified: tells where it belongs. */
+/**
+ * Whose a request says it is and for which service, with nothing verified: tells where it belongs.
+ * Undefined where it says nothing of it, as with version 2.
+ */
 export function scopeOf(request: RequestShape): Scope | undefined {
-  return readClaim(request)?.scope;
+  const claim = readClaim(request);
+  return claim?.version === 4 ? claim.scope : undefined;
 }
 
 /** Undefined where the request is not signed; throws where its signature is not right (errors.ts). */
@@ -38,12 +45,12 @@ export function verifyRequest<C extends { secret: string }>(
 ): VerifiedBy<C> | undefined {
   const claim = readClaim(request);
   if (claim === undefined) return undefined;
+  if (claim.version === 2) return verifyV2(request, claim, options);
   const { scope, form } = claim;
   checkScope(claim, options);
   checkHeaders(request, claim);
   const { text, payload } = bodyOf(request, claim, options.bodySha256);
-  const credential = options.lookup(scope.accessKeyId);
-  if (credential === undefined) throw fail("ACCESS_KEY_UNKNOWN", { accessKeyId: scope.accessKeyId });
+  const credential = credentialOf(scope.accessKeyId, options);
   checkTime(claim, options.now, options.maxSkewMs ?? defaultSkewMs);
   const key = options.keys?.get(credential.secret, scope) ?? signingKey(credential.secret, scope);
   const signature = signatureOf(request, claim, key, text);
@@ -51,7 +58,28 @@ export function verifyRequest<C extends { secret: string }>(
     payload.signer = chunkSigner(key, claim.timestamp, scope, signature);
   }
   const { accessKeyId, region, service } = scope;
-  return { accessKeyId, form, region, service, payload, credential };
+  return { version: 4, accessKeyId, form, region, service, payload, credential };
+}
+
+function verifyV2<C extends { secret: string }>(
+  request: RequestShape,
+  claim: ClaimV2,
+  options: VerifyOptions<C>,
+): VerifiedBy<C> {
+  if (options.version2 === undefined) throw fail("VERSION_UNSUPPORTED");
+  const payload = anonymousPayload(request);
+  const { accessKeyId, form } = claim;
+  const credential = credentialOf(accessKeyId, options);
+  if (claim.form === "header") checkSkew(claim.signedAt, options.now, options.maxSkewMs ?? defaultSkewMs);
+  else checkExpiry(claim.expiresAt, options.now);
+  verifySignatureV2(request, claim, credential.secret, options.version2);
+  return { version: 2, accessKeyId, form, region: options.region ?? "", service: "s3", payload, credential };
+}
+
+function credentialOf<C extends { secret: string }>(accessKeyId: string, options: VerifyOptions<C>): C {
+  const credential = options.lookup(accessKeyId);
+  if (credential === undefined) throw fail("ACCESS_KEY_UNKNOWN", { accessKeyId });
+  return credential;
 }
 
 /** The signature, which is the one that came with the request. */
@@ -113,25 +141,34 @@ function bodyOf(
 }
 
 function checkTime(claim: Claim, now: number, maxSkewMs: number): void {
-  const at = (time: number) => new Date(time).toISOString();
   if (claim.expiresSeconds === undefined) {
-    if (Math.abs(now - claim.signedAt) <= maxSkewMs) return;
-    throw fail("TIME_SKEWED", { signedAt: at(claim.signedAt), now: at(now) });
+    checkSkew(claim.signedAt, now, maxSkewMs);
+    return;
   }
   if (claim.signedAt - now > maxSkewMs) {
-    throw fail("ACCESS_DENIED", { why: `Request is not valid yet: it was signed at ${at(claim.signedAt)}` });
+    throw fail("ACCESS_DENIED", { why: `Request is not valid yet: it was signed at ${iso(claim.signedAt)}` });
   }
-  const expiredAt = claim.signedAt + claim.expiresSeconds * 1000;
-  if (now > expiredAt) throw fail("SIGNATURE_EXPIRED", { expiredAt: at(expiredAt), now: at(now) });
+  checkExpiry(claim.signedAt + claim.expiresSeconds * 1000, now);
 }
 
-/** Of a request that is not signed: SDKs without credentials frame bodies and send digests all the same. */
+function checkSkew(signedAt: number, now: number, maxSkewMs: number): void {
+  if (Math.abs(now - signedAt) <= maxSkewMs) return;
+  throw fail("TIME_SKEWED", { signedAt: iso(signedAt), now: iso(now) });
+}
+
+function checkExpiry(expiredAt: number, now: number): void {
+  if (now > expiredAt) throw fail("SIGNATURE_EXPIRED", { expiredAt: iso(expiredAt), now: iso(now) });
+}
+
+const iso = (time: number) => new Date(time).toISOString();
+
+/** Where the signature says nothing of the body, or there is none: SDKs frame bodies and send digests all the same. */
 export function anonymousPayload(request: RequestShape): Payload {
   const header = request.headers["x-amz-content-sha256"];
   if (header === undefined) return { kind: "unsigned" };
   const payload = readPayload(headerValue(header));
   if (payload.kind === "chunked" && payload.signed) {
-    throw fail("ACCESS_DENIED", { why: "the body's chunks are signed and the request is not" });
+    throw fail("ACCESS_DENIED", { why: "the body's chunks are signed by version 4 and the request is not" });
   }
   return payload;
 }

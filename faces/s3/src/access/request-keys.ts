@@ -17,6 +17,7 @@ const parameter =
     query.get(name);
 
 const authTypes = { header: "REST-HEADER", presigned: "REST-QUERY-STRING", post: "POST" } as const;
+const signatureVersions = { 2: "AWS", 4: "AWS4-HMAC-SHA256" } as const;
 
 const looks = new Map<string, Look>([
   ["aws:currenttime", ({ service }) => new Date(service.clock.now()).toISOString()],
@@ -57,7 +58,7 @@ const looks = new Map<string, Look>([
   ["s3:object-lock-mode", header("x-amz-object-lock-mode")],
   ["s3:if-match", header("if-match")],
   ["s3:if-none-match", header("if-none-match")],
-  ["s3:signatureversion", ({ identity }) => (identity.form === undefined ? undefined : "AWS4-HMAC-SHA256")],
+  ["s3:signatureversion", ({ identity }) => identity.version && signatureVersions[identity.version]],
   ["s3:authtype", ({ identity }) => identity.form && authTypes[identity.form]],
   [
     "s3:resourceaccount",

@@ -36,7 +36,7 @@ export async function copyObject(request: S3Request): Promise<S3Response> {
   const object = await request.store.put(
     request.bucketName,
     request.key,
-    passing(open.read(undefined, request.signal), (piece) => checksum?.update(piece)),
+    passing(open.read(undefined, { signal: request.signal }), (piece) => checksum?.update(piece)),
     {
       owner: newObjectOwner(request, request.bucket),
       attributes: copiedAttributes(version.attributes, replaced, { metadata, tagging }),

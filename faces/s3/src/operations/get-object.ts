@@ -18,7 +18,7 @@ export async function getObject(request: S3Request): Promise<S3Response> {
     return {
       ...head,
       sizeBytes: wanted.end - wanted.start,
-      body: open.read(wanted, request.signal),
+      body: open.read(wanted, { signal: request.signal, lend: true }),
       close: () => open[Symbol.asyncDispose](),
     };
   } finally {

@@ -70,7 +70,7 @@ export async function uploadPartCopy(request: S3Request): Promise<S3Response> {
     key,
     id,
     number,
-    passing(open.read(range, request.signal), (piece) => checksum?.update(piece)),
+    passing(open.read(range, { signal: request.signal }), (piece) => checksum?.update(piece)),
     {
       sizeBytes: range.end - range.start,
       verify: () => (checksum === undefined ? undefined : { checksum: checksum.digest() }),
