@@ -49,7 +49,7 @@ export class BucketObjects implements ObjectStore {
       return { ...this.#info(version), metadata: version.attributes.metadata ?? {}, range, body };
       async function* read(): Bytes {
         try {
-          yield* opened.read(range, options.signal);
+          yield* opened.read(range, options.signal === undefined ? {} : { signal: options.signal });
         } finally {
           await opened[Symbol.asyncDispose]();
         }

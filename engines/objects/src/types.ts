@@ -155,8 +155,11 @@ export interface PartInfo {
 /** A version whose bytes can be read; it stays whole while it is open, whatever is written meanwhile. */
 export interface OpenVersion extends AsyncDisposable {
   readonly version: ObjectVersion;
-  /** Verified block by block: OBJECT_DAMAGED where the bytes are not those that were written. */
-  read(range?: ByteRange, signal?: AbortSignal): Bytes;
+  /**
+   * Verified block by block: OBJECT_DAMAGED where the bytes are not those that were written. With `lend`
+   * the pieces are not the receiver's: their memory is used again when the second one after is asked for.
+   */
+  read(range?: ByteRange, options?: { signal?: AbortSignal; lend?: boolean }): Bytes;
   /** The whole object at once where it is small and at hand already; verified. */
   readonly inline?: Uint8Array;
 }

@@ -1,5 +1,5 @@
 import type { BlobLifetimes } from "./blobs/lifetimes.ts";
-import { BlobDamage, readBlob } from "./blobs/read.ts";
+import { BlobDamage, lentMemory, newMemory, readBlob, type TakeMemory } from "./blobs/read.ts";
 import { partInfo } from "./commit/plan-uploads.ts";
 import { fail } from "./errors.ts";
 import type { Files } from "./files.ts";
@@ -76,7 +76,7 @@ export class StoredVersion implements OpenVersion {
     this.#given = given;
   }
 
-  async *read(range?: ByteRange, signal?: AbortSignal): Bytes {
+  async *read(range?: ByteRange, options: { signal?: AbortSignal; lend?: boolean } = {}): Bytes {
     if (this.version.deleteMarker) return;
     const { start, end } = clampRange(range, this.version.key, this.version.sizeBytes);
     if (this.#found.damage !== undefined) throw this.#damage(this.#found.damage);
@@ -84,12 +84,13 @@ export class StoredVersion implements OpenVersion {
       if (end > start) yield this.inline.subarray(start, end);
       return;
     }
+    const how = { signal: options.signal, memory: options.lend === true ? lentMemory() : newMemory };
     let begin = 0;
     for (const { blob, sizeBytes } of piecesOf(this.#found)) {
       const from = Math.max(0, start - begin);
       const to = Math.min(sizeBytes, end - begin);
       begin += sizeBytes;
-      if (from < to) yield* this.#readBlob(blob, sizeBytes, from, to, signal);
+      if (from < to) yield* this.#readBlob(blob, sizeBytes, from, to, how);
     }
   }
 
@@ -98,11 +99,11 @@ export class StoredVersion implements OpenVersion {
     sizeBytes: number,
     start: number,
     end: number,
-    signal: AbortSignal | undefined,
+    how: { signal: AbortSignal | undefined; memory: TakeMemory },
   ): Bytes {
     const { files, paths } = this.#given;
     try {
-      yield* readBlob(files, paths.blob(blob), sizeBytes, start, end, signal);
+      yield* readBlob(files, paths.blob(blob), sizeBytes, start, end, how);
     } catch (error) {
       if (error instanceof BlobDamage) throw this.#damage(error.message, error);
       throw error;

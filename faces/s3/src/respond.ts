@@ -101,16 +101,19 @@ function discard(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
 async function sendStream(res: ServerResponse, body: Bytes, patience: Patience): Promise<number> {
   let sent = 0;
   let before: Promise<void> = Promise.resolve();
+  // Only a client that takes nothing at all is too slow.
+  res.setTimeout(patience.idleMs, () => res.destroy());
   try {
     for await (const piece of body) {
       if (res.destroyed) throw fail("RequestTimeout");
       sent += piece.length;
-      const written = write(res, piece, patience.idleMs);
+      const written = write(res, piece);
       written.catch(() => undefined);
       await before;
       before = written;
     }
     await before;
+    res.setTimeout(0);
     res.end();
     return sent;
   } catch (error) {
@@ -121,18 +124,15 @@ async function sendStream(res: ServerResponse, body: Bytes, patience: Patience):
 }
 
 /** Resolves when the system has taken the piece. */
-function write(res: ServerResponse, piece: Uint8Array, idleMs: number): Promise<void> {
+function write(res: ServerResponse, piece: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
-    const finish = (error?: Error | null) => {
-      clearTimeout(timer);
+    const onClose = (cause?: Error) => reject(fail("RequestTimeout", {}, { cause }));
+    res.on("close", onClose);
+    res.write(piece, (error) => {
       res.off("close", onClose);
       if (error == null) resolve();
-      else reject(error);
-    };
-    const onClose = () => finish(fail("RequestTimeout"));
-    const timer = setTimeout(onClose, idleMs);
-    res.on("close", onClose);
-    res.write(piece, finish);
+      else onClose(error);
+    });
   });
 }
 

@@ -9,6 +9,29 @@ const failBase = errorsOf(baseErrors);
 /** Bytes read and verified at once: a multiple of the block. */
 const readBytes = 1024 * 1024;
 
+/** Gives memory for bytes that are read. */
+export type TakeMemory = (sizeBytes: number) => Buffer;
+
+export const newMemory: TakeMemory = (sizeBytes) => Buffer.allocUnsafeSlow(sizeBytes);
+
+/**
+ * The same memory again and again: a reader holds the piece that is used, the one that is asked for and
+ * the one that is read ahead.
+ */
+export function lentMemory(): TakeMemory {
+  const pieces: Buffer[] = [];
+  let next = 0;
+  return (sizeBytes) => {
+    let piece = pieces[next];
+    if (piece === undefined || piece.length < sizeBytes) {
+      piece = Buffer.allocUnsafeSlow(sizeBytes);
+      pieces[next] = piece;
+    }
+    next = (next + 1) % 3;
+    return piece.subarray(0, sizeBytes);
+  };
+}
+
 /** What is wrong with a blob, in words; the caller knows whose it is. */
 export class BlobDamage extends Error {}
 
@@ -22,7 +45,7 @@ export async function* readBlob(
   sizeBytes: number,
   start: number,
   end: number,
-  signal?: AbortSignal,
+  { signal, memory = newMemory }: { signal?: AbortSignal | undefined; memory?: TakeMemory } = {},
 ): Bytes {
   const file = await openBlob(files, path);
   let next: Promise<Buffer> | undefined;
@@ -33,7 +56,7 @@ export async function* readBlob(
     const readAt = (at: number): Promise<Buffer> => {
       // A short range needs only its own blocks.
       const wanted = Math.ceil(end / table.blockBytes) * table.blockBytes;
-      return readBlocks(file, table, at, Math.min(at + step, wanted, sizeBytes));
+      return readBlocks(file, table, at, Math.min(at + step, wanted, sizeBytes), memory);
     };
     next = first < end ? readAt(first) : undefined;
     for (let at = first; at < end; at += step) {
@@ -58,7 +81,10 @@ export async function checkBlob(
   deep: boolean,
   signal?: AbortSignal,
 ): Promise<void> {
-  for await (const _ of readBlob(files, path, sizeBytes, 0, deep ? sizeBytes : 0, signal));
+  for await (const _ of readBlob(files, path, sizeBytes, 0, deep ? sizeBytes : 0, {
+    signal,
+    memory: lentMemory(),
+  }));
 }
 
 async function openBlob(files: Files, path: string): Promise<AsyncFile> {
@@ -94,8 +120,14 @@ async function readTable(file: AsyncFile, path: string, sizeBytes: number): Prom
   return { blockBytes: trailer.blockBytes, checksums };
 }
 
-async function readBlocks(file: AsyncFile, table: Table, start: number, end: number): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafeSlow(end - start);
+async function readBlocks(
+  file: AsyncFile,
+  table: Table,
+  start: number,
+  end: number,
+  memory: TakeMemory,
+): Promise<Buffer> {
+  const buffer = memory(end - start);
   if ((await file.read(buffer, start)) < buffer.length) throw new BlobDamage("its file is cut off");
   for (let at = 0; at < buffer.length; at += table.blockBytes) {
     const block = (start + at) / table.blockBytes;
