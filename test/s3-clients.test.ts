@@ -36,9 +36,8 @@ before(async () => {
     AWS_MAX_ATTEMPTS: "1",
   };
   await mkdir(join(directory, "tree/sub dir"), { recursive: true });
-  // The older one signs links by version 2 in this region unless it is told.
   await mkdir(join(directory, ".aws"));
-  await writeFile(join(directory, ".aws/config"), "[default]\ns3 =\n  signature_version = s3v4\n");
+  await writeFile(join(directory, ".aws/config"), "[profile v4]\ns3 =\n  signature_version = s3v4\n");
   await writeFile(join(directory, "large"), large);
   await writeFile(join(directory, "tree/one.txt"), "one");
   await writeFile(join(directory, "tree/sub dir/zwei & ☃.html"), "<p>zwei");
@@ -83,13 +82,38 @@ describe("S3 clients", () => {
       assert.equal(sha256(await readFile(join(directory, `aws-${at}/large`))), sha256(large));
       const { etag } = await server.store.head(bucket, "large");
       assert.match(etag, /^[0-9a-f]{32}-\d$/, "it went up in parts");
-      const presigned = (await s3("presign", `s3://${bucket}/tree/one.txt`)).trim();
-      assert.equal(await (await fetch(presigned)).text(), "one");
-      assert.equal((await fetch(presigned.replace(/one/, "two"))).status, 403);
+      // Without being told, some sign links by version 2 in this region.
+      for (const profile of [{}, { AWS_PROFILE: "v4" }]) {
+        const command = ["--endpoint-url", server.url, "s3", "presign", `s3://${bucket}/tree/one.txt`];
+        const presigned = (await call(aws, command, profile)).trim();
+        if ("AWS_PROFILE" in profile) assert.match(presigned, /X-Amz-Signature=/);
+        assert.equal(await (await fetch(presigned)).text(), "one");
+        assert.equal((await fetch(presigned.replace(/one/, "two"))).status, 403);
+      }
       await assert.rejects(s3("cp", `s3://${bucket}/none`, "none"), /Key "none" does not exist/);
       await s3("rb", "--force", `s3://${bucket}`);
     });
   }
+
+  it("boto3: links as it makes them without being told", async () => {
+    const script = `
+import boto3, sys
+from urllib.request import Request, urlopen
+c = boto3.client("s3", endpoint_url=sys.argv[1])
+c.create_bucket(Bucket="boto-links")
+put = c.generate_presigned_url("put_object", Params={"Bucket": "boto-links", "Key": "a b/ü", "ACL": "public-read", "ContentType": "text/x"})
+assert "AWSAccessKeyId=" in put, put
+urlopen(Request(put, data=b"data", method="PUT", headers={"Content-Type": "text/x"}))
+assert urlopen(sys.argv[1] + "/boto-links/a%20b/%C3%BC").headers["content-type"] == "text/x"
+get = c.generate_presigned_url("get_object", Params={"Bucket": "boto-links", "Key": "a b/ü", "ResponseContentDisposition": 'attachment; filename="x y"'})
+got = urlopen(get)
+assert got.read() == b"data" and got.headers["content-disposition"] == 'attachment; filename="x y"'
+c.delete_object(Bucket="boto-links", Key="a b/ü")
+c.delete_bucket(Bucket="boto-links")
+print("well")
+`;
+    assert.equal(await call("/usr/bin/python3", ["-c", script, server.url]), "well\n");
+  });
 
   it("boto3: checksums, metadata, versions, pages", async () => {
     const script = `

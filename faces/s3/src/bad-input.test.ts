@@ -105,6 +105,7 @@ test("a sub-resource never becomes another operation", async () => {
     ["POST", "/bad/kept", "405 MethodNotAllowed"],
     ["PATCH", "/bad/kept", "405 MethodNotAllowed"],
     ["GET", "/bad/kept?torrent", "501 NotImplemented"],
+    ["GET", "/bad/absent?torrent", "404 NoSuchKey"],
     ["POST", "/bad/kept?select&select-type=2", "501 NotImplemented"],
     ["PUT", "/bad?analytics&id=1", "501 NotImplemented"],
     ["DELETE", "/bad?location", "405 MethodNotAllowed"],

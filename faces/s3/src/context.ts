@@ -1,6 +1,14 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Account, Accounts, Scope } from "@skep/accounts";
-import type { Attributes, Bucket, BucketStore, Bytes, ChecksumAlgorithm, ObjectVersion } from "@skep/objects";
+import type {
+  Attributes,
+  Bucket,
+  BucketStore,
+  Bytes,
+  ChecksumAlgorithm,
+  ObjectVersion,
+  Upload,
+} from "@skep/objects";
 import type { XmlElement } from "./xml.ts";
 
 /** Time is injected: lifecycle, dates in signatures and policies go by it. */
@@ -98,6 +106,7 @@ export interface Resource {
   readonly bucket?: Bucket;
   readonly key?: string;
   readonly object?: ObjectVersion;
+  readonly upload?: Upload;
   /** The tags that the request's body would give it; those of a header need not be told. */
   readonly requestTags?: Readonly<Record<string, string>>;
 }

@@ -15,7 +15,7 @@ import {
 import { completeMultipartUpload } from "./operations/complete-upload.ts";
 import { copyObject } from "./operations/copy-object.ts";
 import { deleteObject, deleteObjects } from "./operations/delete-objects.ts";
-import { getObject, headObject } from "./operations/get-object.ts";
+import { getObject, getObjectTorrent, headObject } from "./operations/get-object.ts";
 import { listObjects, listObjectsV2 } from "./operations/list-objects.ts";
 import { listMultipartUploads, listParts } from "./operations/list-parts.ts";
 import { listObjectVersions } from "./operations/list-versions.ts";
@@ -173,7 +173,13 @@ export const operations: readonly Operation[] = [
     select: ["retention"],
     handler: withoutObjectLock("s3:PutObjectRetention"),
   },
-  { name: "GetObjectTorrent", level: "object", method: "GET", select: ["torrent"] },
+  {
+    name: "GetObjectTorrent",
+    level: "object",
+    method: "GET",
+    select: ["torrent"],
+    handler: getObjectTorrent,
+  },
   { name: "RestoreObject", level: "object", method: "POST", select: ["restore"] },
   { name: "SelectObjectContent", level: "object", method: "POST", select: ["select", "select-type"] },
   { name: "RenameObject", level: "object", method: "PUT", select: ["renameObject"] },
@@ -218,7 +224,6 @@ export const operations: readonly Operation[] = [
     level: "object",
     method: "DELETE",
     select: ["uploadId"],
-    action: "s3:AbortMultipartUpload",
     handler: abortMultipartUpload,
   },
   {
@@ -226,7 +231,6 @@ export const operations: readonly Operation[] = [
     level: "object",
     method: "GET",
     select: ["uploadId"],
-    action: "s3:ListMultipartUploadParts",
     handler: listParts,
   },
 ];

@@ -327,3 +327,31 @@ test("a key with scopes reaches no further than they do", async () => {
     assert.equal(await outcome(writer, method, target, options), writes, `write ${method} ${target}`);
   }
 });
+
+test("who began an upload may list its parts and abort it, nobody else but the bucket's owner", async () => {
+  const bucket = await newBucket();
+  const begin = { Effect: "Allow", Principal: { AWS: other.account.id }, Action: "s3:PutObject" };
+  await setPolicy(bucket, { ...begin, Resource: arn(bucket, "/*") });
+  const idOf = async (user: TestUser) =>
+    /<UploadId>([^<]+)/.exec((await send(user, "POST", `${bucket}/k?uploads`)).text)?.[1];
+  const [theirs, ours] = [await idOf(other), await idOf(main)];
+  assert.equal(await outcome(other, "GET", `${bucket}/k?uploadId=${theirs}`), "200");
+  assert.equal(await outcome(other, "GET", `${bucket}/k?uploadId=${ours}`), denied);
+  assert.equal(await outcome(other, "DELETE", `${bucket}/k?uploadId=${ours}`), denied);
+  assert.equal(await outcome(other, "DELETE", `${bucket}/k?uploadId=none`), denied);
+  assert.equal(await outcome(other, "DELETE", `${bucket}/k?uploadId=${theirs}`), "204");
+  assert.equal(await outcome(main, "DELETE", `${bucket}/k?uploadId=${theirs}`), "404 NoSuchUpload");
+  assert.equal(await outcome(main, "DELETE", `${bucket}/k?uploadId=${ours}`), "204");
+  const anonymous = { ...begin, Principal: "*", Resource: arn(bucket, "/*") };
+  await setPolicy(bucket, anonymous);
+  const nobodys = /<UploadId>([^<]+)/.exec((await send(undefined, "POST", `${bucket}/k?uploads`)).text)?.[1];
+  assert.equal(await outcome(undefined, "DELETE", `${bucket}/k?uploadId=${nobodys}`), denied);
+  const refused = {
+    ...begin,
+    Effect: "Deny",
+    Action: "s3:AbortMultipartUpload",
+    Resource: arn(bucket, "/*"),
+  };
+  await setPolicy(bucket, { ...begin, Resource: arn(bucket, "/*") }, refused);
+  assert.equal(await outcome(other, "DELETE", `${bucket}/k?uploadId=${await idOf(other)}`), denied);
+});

@@ -45,6 +45,9 @@ const ofObject =
 /** The owner's way out of a policy that shuts everybody out. */
 const ofPolicy = /^s3:(Get|Put|Delete)BucketPolicy$/;
 
+/** What whoever began an upload may do with it. */
+const ofUpload = /^s3:(AbortMultipartUpload|ListMultipartUploadParts)$/;
+
 /** Actions that a key with only read scope may use. */
 const reading = /^s3:(Get|List|Head)/;
 
@@ -123,6 +126,7 @@ function byOwnership(
     if (permission === undefined) return isOwner || account?.id === object.owner;
     return grants(storedAcl(object.attributes.acl), object.owner, account, permission, ignorePublic);
   }
+  if (account !== undefined && account.id === resource.upload?.owner && ofUpload.test(action)) return true;
   const permission = bucketPermissions[action];
   if (permission === undefined || noAcls) return isOwner;
   return grants(access.acl, bucket.owner, account, permission, ignorePublic);

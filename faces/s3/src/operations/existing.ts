@@ -1,5 +1,5 @@
 import { SkepError } from "@skep/base";
-import type { ObjectVersion, OpenVersion } from "@skep/objects";
+import type { ObjectVersion, OpenVersion, Upload } from "@skep/objects";
 import type { Resource, S3Request } from "../context.ts";
 import { fail } from "../errors.ts";
 
@@ -48,6 +48,17 @@ export async function openForAction(request: S3Request, action: string): Promise
     await open[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** The upload that a request is about, after `action` was granted on it; NoSuchUpload only for who might have it. */
+export async function uploadForAction(request: S3Request, action: string): Promise<Upload> {
+  const { bucketName, bucket, key, query, store } = request;
+  const upload = await store.upload(bucketName, key, query.get("uploadId") ?? "").catch((error: unknown) => {
+    request.authorize(action, { bucket, key });
+    throw error;
+  });
+  request.authorize(action, { bucket, key, upload });
+  return upload;
 }
 
 const ofVersion = (action: string, versionId: string | undefined) =>

@@ -1,4 +1,4 @@
-import type { ByteRange, ObjectVersion, PartInfo } from "@skep/objects";
+import type { ByteRange, Bytes, ObjectVersion, PartInfo } from "@skep/objects";
 import { checkReadConditions } from "../conditions.ts";
 import type { S3Request, S3Response } from "../context.ts";
 import { fail } from "../errors.ts";
@@ -14,16 +14,42 @@ export async function getObject(request: S3Request): Promise<S3Response> {
     const { range, ...head } = answerHead(request, open.version);
     const wanted = range ?? { start: 0, end: open.version.sizeBytes };
     if (open.inline !== undefined) return { ...head, body: open.inline.subarray(wanted.start, wanted.end) };
+    const body = await begun(open.read(wanted, { signal: request.signal, lend: true }));
     kept = true;
     return {
       ...head,
       sizeBytes: wanted.end - wanted.start,
-      body: open.read(wanted, { signal: request.signal, lend: true }),
+      body,
       close: () => open[Symbol.asyncDispose](),
     };
   } finally {
     if (!kept) await open[Symbol.asyncDispose]();
   }
+}
+
+/** With the first piece read: damage in it can still be answered, what comes later breaks the connection. */
+async function begun(bytes: Bytes): Promise<Bytes> {
+  const iterator = bytes[Symbol.asyncIterator]();
+  let first: IteratorResult<Uint8Array> | undefined = await iterator.next();
+  return {
+    [Symbol.asyncIterator]: () => ({
+      async next() {
+        const piece = first ?? iterator.next();
+        first = undefined;
+        return piece;
+      },
+      async return() {
+        await iterator.return?.();
+        return { done: true, value: undefined };
+      },
+    }),
+  };
+}
+
+/** Of an object that is there, not implemented; of another one, what any operation says of it. */
+export async function getObjectTorrent(request: S3Request): Promise<S3Response> {
+  await headForAction(request, "s3:GetObjectTorrent");
+  throw fail("NotImplemented", { what: "GetObjectTorrent" });
 }
 
 export async function headObject(request: S3Request): Promise<S3Response> {

@@ -2,11 +2,13 @@ import type { S3Request, S3Response } from "../context.ts";
 import { fail } from "../errors.ts";
 import { ownerNames, ownerXml } from "../owners.ts";
 import { document, isoTime, nest, tag } from "../xml.ts";
+import { uploadForAction } from "./existing.ts";
 import { keyEncoding, pageSize } from "./parameters.ts";
 
 export async function listParts(request: S3Request): Promise<S3Response> {
   const { bucketName, key, query, store } = request;
-  const id = query.get("uploadId") ?? "";
+  const upload = await uploadForAction(request, "s3:ListMultipartUploadParts");
+  const { id } = upload;
   const limit = pageSize(request, "max-parts");
   const marker = query.get("part-number-marker") ?? "";
   if (!/^\d{0,9}$/.test(marker)) {
@@ -17,7 +19,6 @@ export async function listParts(request: S3Request): Promise<S3Response> {
     });
   }
   const after = Number(marker);
-  const upload = await store.upload(bucketName, key, id);
   const { parts, next } =
     limit === 0 ? { parts: [], next: undefined } : await store.parts(bucketName, key, id, { after, limit });
   const name = ownerNames(request.service);

@@ -5,6 +5,7 @@ import { checksumHeaders, newAttributes } from "../object-headers.ts";
 import { document, tag } from "../xml.ts";
 import { copyResult, passing } from "./copy-object.ts";
 import { copySourceOf, openSource, sourceRange } from "./copy-source.ts";
+import { uploadForAction } from "./existing.ts";
 import { integerOf } from "./parameters.ts";
 import { contentOf } from "./store-object.ts";
 import { uploadChecksum } from "./upload-checksum.ts";
@@ -89,6 +90,7 @@ export async function uploadPartCopy(request: S3Request): Promise<S3Response> {
 }
 
 export async function abortMultipartUpload(request: S3Request): Promise<S3Response> {
-  await request.store.abortUpload(request.bucketName, request.key, request.query.get("uploadId") ?? "");
+  const { bucket, key, id } = await uploadForAction(request, "s3:AbortMultipartUpload");
+  await request.store.abortUpload(bucket, key, id);
   return { status: 204 };
 }
