@@ -154,7 +154,9 @@ export class StoragedProcess implements AsyncDisposable {
           });
         },
       );
-      sent.once("error", reject);
+      sent.once("error", (error) =>
+        reject(new Error(`${method} ${target}: ${error.message}`, { cause: error })),
+      );
       if (stream === undefined) sent.end(body);
       else void write(sent, stream.pieces).catch(reject);
     });
@@ -169,13 +171,15 @@ export class StoragedProcess implements AsyncDisposable {
 /** Ends early where the server has answered before the end. */
 async function write(to: ReturnType<typeof request>, pieces: AsyncIterable<Uint8Array>): Promise<void> {
   let isOver = false;
-  to.once("response", () => (isOver = true)).once("close", () => (isOver = true));
+  const over = new Promise<void>((resolve) => {
+    for (const name of ["response", "close"]) to.once(name, () => resolve());
+  }).then(() => {
+    isOver = true;
+  });
   for await (const piece of pieces) {
     if (isOver || to.destroyed) break;
     if (to.write(piece)) continue;
-    await new Promise<void>((resolve) => {
-      for (const name of ["drain", "response", "close"]) to.once(name, resolve);
-    });
+    await Promise.race([once(to, "drain"), over]);
   }
   if (!isOver) to.end();
 }

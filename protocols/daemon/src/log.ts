@@ -50,6 +50,8 @@ export class LogFile {
 /** Lines of JSON to a file, and in the foreground to standard error as well. */
 export function createLog(path: string, foreground: boolean): Logger {
   const file = new LogFile(path);
+  // Where standard error leads to a full disk, or to nobody, the daemon lives on.
+  if (foreground) process.stderr.on("error", () => {});
   const stream = {
     write(line: string) {
       file.write(line);
