@@ -186,7 +186,7 @@ ${table.join("\n")}
 `;
 }
 
-/** Every error table of the house, by room. */
+/** Every error table of the house, by room; S3's own codes (`errors` of faces/s3) are documented by S3. */
 export async function errorTables(): Promise<{ room: string; table: ErrorTable }[]> {
   const tables: { room: string; table: ErrorTable }[] = [];
   const pattern = "{protocols,engines,faces,apps}/*/src/**/*errors.ts";
@@ -222,6 +222,9 @@ export async function renderErrors(): Promise<string> {
 Every error has a code that stays, a message that names the object, and mostly a next step. The
 control API sends \`{"error": {"code", "message", "hint"}}\` under the HTTP status below; the command
 prints message and next step, with \`--json\` the same object. \`{words in braces}\` are filled in.
+
+Over S3 the codes are S3's, and come as XML (docs/objects.md): they are not listed here, and what
+engines/objects and protocols/sigv4 say is told there under the S3 code that fits.
 
 This page is made from the error tables of all rooms (\`npm run generate\`); a test fails when it
 differs from them.

@@ -1,6 +1,6 @@
 import { type ErrorTable, errorsOf } from "@skep/base";
 
-export const errors = {
+export const objectErrors = {
   BUCKET_NOT_FOUND: { message: 'bucket "{bucket}" does not exist', hint: "see: skep object ls", status: 404 },
   BUCKET_EXISTS: { message: 'bucket "{bucket}" exists already', hint: "choose another name", status: 409 },
   BUCKET_NOT_EMPTY: {
@@ -78,4 +78,4 @@ export const errors = {
   },
 } as const satisfies ErrorTable;
 
-export const fail = errorsOf(errors);
+export const fail = errorsOf(objectErrors);

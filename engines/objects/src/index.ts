@@ -1,5 +1,5 @@
 export { type EmbeddedOptions, EmbeddedStore } from "./embedded.ts";
-export { errors as objectErrors } from "./errors.ts";
+export { objectErrors } from "./errors.ts";
 export { type MemoryOptions, MemoryStore } from "./memory.ts";
 export type { Recovery } from "./recover.ts";
 export type { CheckOptions, Finding } from "./store/check.ts";
