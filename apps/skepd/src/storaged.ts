@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { answers, launch, processStartTime, readFileIfThere, storageFile, storageSocket } from "@skep/base";
-import { callJson, type JsonCall, watchEnd } from "@skep/daemon";
+import { callJson, type JsonCall, passingBytesFlags, watchEnd } from "@skep/daemon";
 import type { Logger } from "pino";
 import { fail } from "./errors.ts";
 
@@ -176,5 +176,5 @@ export function storagedCommand(environment: NodeJS.ProcessEnv = process.env): s
     throw fail("STORAGED_PROGRAM_MISSING", { path: program ?? beside });
   }
   const conditions = program.endsWith(".ts") ? ["--conditions=skep-source"] : [];
-  return [process.execPath, ...conditions, program];
+  return [process.execPath, ...passingBytesFlags, ...conditions, program];
 }
