@@ -96,12 +96,14 @@ function isModifiedSince(text: string | undefined, object: ObjectVersion): boole
   return Math.floor(object.modifiedAt / 1000) > Math.floor(time / 1000);
 }
 
-function notModified(object: ObjectVersion) {
-  return fail(
-    "NotModified",
-    {},
-    { headers: { etag: `"${object.etag}"`, "last-modified": httpDate(object.modifiedAt) } },
-  );
+/** With the headers that a cache renews what it keeps by (RFC 9110, section 15.4.5). */
+function notModified({ etag, modifiedAt, attributes }: ObjectVersion) {
+  const headers: Record<string, string> = { etag: `"${etag}"`, "last-modified": httpDate(modifiedAt) };
+  for (const name of ["cache-control", "expires"]) {
+    const value = attributes.headers?.[name];
+    if (value !== undefined) headers[name] = value;
+  }
+  return fail("NotModified", {}, { headers });
 }
 
 function one(headers: IncomingHttpHeaders, name: string): string | undefined {

@@ -45,9 +45,9 @@ export function formatTimestamp(time: number): string {
   return `${new Date(time).toISOString().slice(0, 19).replace(/[-:]/g, "")}Z`;
 }
 
-/** RFC 9110, section 5.6.7, the one form that clients still send; botocore writes -0000 for GMT. */
+/** RFC 9110, section 5.6.7, the one form that clients still send; for GMT botocore writes -0000, rclone UTC. */
 function parseHttpDate(text: string): number | undefined {
-  if (!/^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:GMT|[+-]0000)$/.test(text))
+  if (!/^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:GMT|UTC|[+-]0000)$/.test(text))
     return undefined;
   const time = Date.parse(text);
   return Number.isNaN(time) ? undefined : time;

@@ -187,6 +187,12 @@ describe("a request signed by version 2", () => {
     equal(scopeOf(request), undefined);
   });
 
+  test("may call its time UTC, as rclone does", () => {
+    const date = "Tue, 27 Mar 2007 21:20:26 UTC";
+    const signed = { method: "GET", target: "/b/k", headers: { date, ...auth(`GET\n\n\n${date}\n/b/k`) } };
+    equal(codeAt(signed, {}, now), "none");
+  });
+
   test("is dated by x-amz-date alone where that is there", () => {
     const date = "Tue, 27 Mar 2007 21:20:26 +0000";
     const text = `DELETE\n\n\n\nx-amz-date:${date}\n/johnsmith/a`;
