@@ -272,3 +272,43 @@ test("a form cannot store what no header can give back", async () => {
   assert.equal(await post("x-amz-meta-a", "c\0"), "InvalidArgument");
   assert.equal(await post("x-amz-meta-a", "☃"), undefined);
 });
+
+test("names that mean something to JavaScript are names like any other", async () => {
+  const headers = {
+    "x-amz-meta-__proto__": "a",
+    "x-amz-meta-constructor": "b",
+    "x-amz-tagging": "__proto__=c",
+  };
+  assert.equal(
+    (await send(server, server.main, "PUT", "/bad/__proto__", { headers, body: "x" })).status,
+    200,
+  );
+  const got = await send(server, server.main, "GET", "/bad/__proto__");
+  assert.equal(got.headers.get("x-amz-meta-__proto__"), "a");
+  assert.equal(got.headers.get("x-amz-meta-constructor"), "b");
+  const tags = await send(server, server.main, "GET", "/bad/__proto__?tagging");
+  assert.match(tags.text, /<Key>__proto__<\/Key><Value>c</);
+});
+
+test("a signature is not in the record of its request, however its name is written", async () => {
+  for (const name of ["X-Amz-Signature", "X-Amz-%53ignature", "%58-amz-signature", "Signature"]) {
+    await send(server, undefined, "GET", `/bad/nothing?a=b&${name}=0123456789abcdef&c=d`);
+    const { uri } = server.records.at(-1)!;
+    assert.equal(uri, `/bad/nothing?a=b&${name}=…&c=d`);
+  }
+});
+
+test("two lengths, or a length and chunks, are no request", async () => {
+  for (const lengths of [
+    "content-length: 5\r\ntransfer-encoding: chunked",
+    "content-length: 5\r\ncontent-length: 6",
+  ]) {
+    using connection = await RawConnection.open(server);
+    connection.write(
+      `PUT /bad/smuggled HTTP/1.1\r\nhost: x\r\n${lengths}\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n`,
+    );
+    const answer = await connection.closed();
+    assert.match(answer, /^HTTP\/1.1 400 /);
+    assert.equal(answer.match(/HTTP\/1.1/g)?.length, 1);
+  }
+});

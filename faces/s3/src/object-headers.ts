@@ -97,18 +97,18 @@ function contentEncoding(value: string | undefined): string | undefined {
 
 /** Values are kept as the bytes they came in (Node shows each as one character), and go out so. */
 export function metadataOf(headers: IncomingHttpHeaders): Record<string, string> {
-  const metadata: Record<string, string> = {};
+  const metadata = new Map<string, string>(); // a name may be __proto__
   let size = 0;
   for (const name in headers) {
     if (!name.startsWith(metadataPrefix)) continue;
     const value = checkValue(name, String(headers[name]));
-    metadata[name.slice(metadataPrefix.length)] = value;
+    metadata.set(name.slice(metadataPrefix.length), value);
     size += name.length - metadataPrefix.length + value.length;
   }
   if (size > maxMetadataBytes) {
     throw fail("MetadataTooLarge", { Size: size, MaxSizeAllowed: maxMetadataBytes });
   }
-  return metadata;
+  return Object.fromEntries(metadata);
 }
 
 /** A form's fields come here too, and may hold what no header can: it could never be given back. */

@@ -69,8 +69,22 @@ export function recordOf(
   };
 }
 
-/** A signature in a log would be as good as the URL for as long as it is valid. */
+const secretParameter = /^(?:x-amz-signature|x-amz-security-token|signature)$/i;
+
+/** A signature in a log would be as good as the URL for as long as it is valid; its name may be escaped. */
 function withoutSecrets(uri: string): string {
-  if (!uri.includes("?")) return uri;
-  return uri.replace(/((?:X-Amz-Signature|X-Amz-Security-Token|Signature)=)[^&]*/gi, "$1…");
+  const mark = uri.indexOf("?");
+  if (mark < 0) return uri;
+  const parts = uri
+    .slice(mark + 1)
+    .split("&")
+    .map((part) => {
+      const [name = ""] = part.split("=", 1);
+      return secretParameter.test(unescaped(name)) ? `${name}=…` : part;
+    });
+  return `${uri.slice(0, mark + 1)}${parts.join("&")}`;
+}
+
+function unescaped(name: string): string {
+  return name.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
 }
