@@ -104,7 +104,7 @@ export async function tryKeys(endpoint: URL, region: string, keys: Keys, trust: 
     headers: { ...shape.headers, ...headers },
     trust,
   });
-  const failure = await s3Failure(answer);
+  const failure = await s3Failure(answer, "the list of buckets");
   if (failure === undefined) return;
   // A key that may not list all buckets is a good key all the same.
   if (failure.s3Code === "AccessDenied") return;

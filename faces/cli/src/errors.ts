@@ -111,7 +111,7 @@ export const cliErrors = {
     hint: "check both; to take over a known key here: skep key create --access-key ID --secret-key SECRET",
     status: 403,
   },
-  S3_FAILED: { message: "object storage refused ({status}): {why}", status: 502 },
+  S3_FAILED: { message: "object storage refused {what} ({status}): {why}", status: 502 },
   STORAGE_DOWN: {
     message: "object storage of {host} is not served on the network",
     hint: "serve it there: skep --host {host} up --listen 0.0.0.0:8443",

@@ -213,5 +213,9 @@ export function toS3Error(error: unknown): S3Error {
     }
   }
   if (isErrno(error, "ENOSPC")) return fail("ServiceUnavailable", {}, { cause: error });
+  if (error instanceof SkepError && error.code === "OBJECT_DAMAGED") {
+    const message = "The object is damaged where it is stored: its bytes are not those that were written.";
+    return fail("InternalError", {}, { message, cause: error });
+  }
   return fail("InternalError", {}, { cause: error });
 }

@@ -17,14 +17,14 @@ export function xmlText(xml: string, element: string): string | undefined {
 
 const longestAnswer = 1024 * 1024;
 
-/** The whole of a small answer. */
-export async function readSmall(answer: IncomingMessage): Promise<string> {
+/** The whole of a small answer; `what` was asked about. */
+export async function readSmall(answer: IncomingMessage, what: string): Promise<string> {
   const pieces: Buffer[] = [];
   let size = 0;
   for await (const piece of answer as AsyncIterable<Buffer>) {
     size += piece.length;
     if (size > longestAnswer)
-      throw fail("S3_FAILED", { status: answer.statusCode, why: "its answer is too long" });
+      throw fail("S3_FAILED", { what, status: answer.statusCode, why: "its answer is too long" });
     pieces.push(piece);
   }
   return Buffer.concat(pieces).toString("utf8");
@@ -33,11 +33,12 @@ export async function readSmall(answer: IncomingMessage): Promise<string> {
 /** What an S3 answer complains about; undefined where it is a good one, whose body is then unread. */
 export async function s3Failure(
   answer: IncomingMessage,
+  what: string,
 ): Promise<(SkepError & { s3Code: string; why: string }) | undefined> {
   const status = answer.statusCode ?? 500;
   if (status < 300) return undefined;
-  const text = await readSmall(answer);
+  const text = await readSmall(answer, what);
   const s3Code = xmlText(text, "Code") ?? `status ${status}`;
   const why = `${xmlText(text, "Message") ?? "it gives no reason"} (${s3Code})`;
-  return Object.assign(fail("S3_FAILED", { status, why }), { s3Code, why });
+  return Object.assign(fail("S3_FAILED", { what, status, why }), { s3Code, why });
 }

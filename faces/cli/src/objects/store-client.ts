@@ -49,7 +49,7 @@ export class StoreClient {
       call.signal.throwIfAborted();
       try {
         const answer = await this.#once(call);
-        const failure = await s3Failure(answer);
+        const failure = await s3Failure(answer, pathOf(call));
         if (failure === undefined) return answer;
         throw failure;
       } catch (error) {
@@ -62,7 +62,7 @@ export class StoreClient {
 
   /** The same with a small answer, read. */
   async ask(call: StoreCall): Promise<string> {
-    return readSmall(await this.send(call));
+    return readSmall(await this.send(call), pathOf(call));
   }
 
   async #once(call: StoreCall): Promise<IncomingMessage> {
@@ -122,6 +122,10 @@ function attemptsFor(error: unknown): number {
   if (code === "InternalError") return 2;
   const passing = ["SlowDown", "ServiceUnavailable", "RequestTimeout", "DAEMON_UNREACHABLE"];
   return passing.includes(String(code)) ? attempts : 1;
+}
+
+function pathOf({ bucket, key }: { bucket: string; key: string }): string {
+  return key === "" ? bucket : `${bucket}/${key}`;
 }
 
 export function brokenOff(error: unknown, { bucket, key }: { bucket: string; key: string }): unknown {

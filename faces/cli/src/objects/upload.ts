@@ -124,7 +124,12 @@ async function uploadParts(
     const done = await store.ask({ ...path, method: "POST", query: { uploadId }, body, signal });
     // S3 may say 200 before it knows how it ends.
     const code = xmlText(done, "Code");
-    if (code !== undefined) throw fail("S3_FAILED", { status: 200, why: xmlText(done, "Message") ?? code });
+    if (code !== undefined)
+      throw fail("S3_FAILED", {
+        what: `${path.bucket}/${path.key}`,
+        status: 200,
+        why: xmlText(done, "Message") ?? code,
+      });
     return { sizeBytes, etag: unquoted(xmlText(done, "ETag")) };
   } catch (error) {
     const abort = {
