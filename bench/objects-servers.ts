@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openAccounts } from "@skep/accounts";
-import { passingBytesFlags } from "@skep/daemon";
+import { passingBytesEnvironment, passingBytesFlags } from "@skep/daemon";
 import { startRadosgw } from "@skep/objects/radosgw";
 import { SigningKeys } from "@skep/sigv4";
 import type { Job, Outcome, Task } from "./objects-client.ts";
@@ -36,7 +36,12 @@ export async function startStorage(base: string): Promise<Side & { pid: number }
   const main = !isSource ? [bundle] : [...source, join(house, "apps/storaged/src/main.ts")];
   const program = [...passingBytesFlags, ...main];
   const child = spawn(process.execPath, [...program, "--home", home, "--foreground"], {
-    env: { ...process.env, SKEP_HOME: home, SKEP_RUNTIME_DIR: join(base, "run") },
+    env: {
+      ...process.env,
+      ...passingBytesEnvironment,
+      SKEP_HOME: home,
+      SKEP_RUNTIME_DIR: join(base, "run"),
+    },
     stdio: ["ignore", "ignore", "inherit"],
   });
   const credentials = { accessKeyId: key.accessKeyId, secret };

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { answers, launch, processStartTime, readFileIfThere, storageFile, storageSocket } from "@skep/base";
-import { callJson, type JsonCall, passingBytesFlags, watchEnd } from "@skep/daemon";
+import { callJson, type JsonCall, passingBytesEnvironment, passingBytesFlags, watchEnd } from "@skep/daemon";
 import type { Logger } from "pino";
 import { fail } from "./errors.ts";
 
@@ -112,7 +112,7 @@ export class Storaged implements AsyncDisposable {
       command,
       socket: this.socket,
       logPath: join(this.#home, "storaged.log"),
-      environment: { ...process.env, SKEP_HOME: this.#home },
+      environment: { ...process.env, ...passingBytesEnvironment, SKEP_HOME: this.#home },
       signal,
     });
   }

@@ -6,6 +6,9 @@ import type { Bytes } from "../types.ts";
 import type { Digester } from "./digest.ts";
 import { encodeFooter } from "./format.ts";
 
+/** Pieces of memory under way at once: with fewer, each pause of one side is a pause of all. */
+const slotCount = 4;
+
 /** Bytes written between two flushes in the background. */
 const flushBytes = 16 * 1024 * 1024;
 
@@ -29,7 +32,7 @@ export class BlobWriter {
 
   /**
    * The pieces as a new blob, on stable storage under its name when it returns. On failure nothing is
-   * left. `declared` is checked: BODY_SIZE. Holds two times 1 MiB and 4 bytes a block.
+   * left. `declared` is checked: BODY_SIZE. Holds at most four pieces of memory and 4 bytes a block.
    */
   async write(name: string, pieces: Bytes, check: BodyCheck): Promise<WrittenBlob> {
     await this.#makeFolder(name);
@@ -98,12 +101,18 @@ async function writePieces(
   check: BodyCheck,
 ): Promise<WrittenBlob> {
   const digest = digester.begin();
-  const newSlot = (): Slot => ({ memory: digester.takeMemory(), busy: Promise.resolve() });
-  let current = newSlot();
-  let other = newSlot();
+  const slots: Slot[] = [];
+  const slotFor = (turn: number): Slot => {
+    const slot = slots[turn] ?? { memory: digester.takeMemory(), busy: Promise.resolve() };
+    slots[turn] = slot;
+    return slot;
+  };
+  let turn = 0;
+  let current = slotFor(turn);
   let filled = 0;
   let position = 0;
   let flushedTo = 0;
+  let isFlushing = false;
   let flushing: Promise<void> = Promise.resolve();
   const send = async () => {
     const bytes = current.memory.subarray(0, filled);
@@ -112,14 +121,17 @@ async function writePieces(
     current.busy.catch(() => undefined);
     position += filled;
     filled = 0;
-    [current, other] = [other, current];
+    turn = (turn + 1) % slotCount;
+    current = slotFor(turn);
     await current.busy;
-    if (position - flushedTo < flushBytes) return;
+    if (isFlushing || position - flushedTo < flushBytes) return;
     // The disk works while the rest comes, so that the last flush is short.
-    await other.busy;
     await flushing;
     flushedTo = position;
-    flushing = file.datasync();
+    isFlushing = true;
+    flushing = file.datasync().finally(() => {
+      isFlushing = false;
+    });
     flushing.catch(() => undefined);
   };
   let isDigested = false;
@@ -137,7 +149,7 @@ async function writePieces(
     }
     check.signal?.throwIfAborted();
     if (filled > 0) await send();
-    await Promise.all([current.busy, other.busy]);
+    for (const slot of slots) await slot.busy;
     checkLength(check, position);
     const { md5, checksums } = await digest.finish();
     isDigested = true;
@@ -148,8 +160,8 @@ async function writePieces(
   } finally {
     if (!isDigested) digest.abandon();
     // File and memory are let go after this: nothing may still be under way.
-    await Promise.allSettled([current.busy, other.busy, flushing]);
-    for (const { memory } of [current, other]) digester.giveMemory(memory);
+    await Promise.allSettled([...slots.map((slot) => slot.busy), flushing]);
+    for (const { memory } of slots) digester.giveMemory(memory);
   }
 }
 
