@@ -183,7 +183,7 @@ export class Jobs implements AsyncDisposable {
     this.#database
       .prepare(
         `DELETE FROM jobs WHERE state != 'running' AND id NOT IN
-          (SELECT id FROM jobs WHERE state != 'running' ORDER BY finished_at DESC, id DESC LIMIT ${keptJobs})`,
+          (SELECT id FROM jobs WHERE state != 'running' ORDER BY finished_at DESC, rowid DESC LIMIT ${keptJobs})`,
       )
       .run();
   }
