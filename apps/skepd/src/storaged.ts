@@ -62,13 +62,19 @@ export class Storaged implements AsyncDisposable {
 
   /** Keeps it running from now on, whoever started it. Throws where it cannot be started. */
   async start(): Promise<void> {
-    if (this.#watch === undefined || !(await this.runs())) {
-      this.#starting ??= this.#launch(this.#ending.signal).finally(() => {
-        this.#starting = undefined;
-      });
-      await this.#starting;
-    }
+    if (this.#watch === undefined || !(await this.runs())) await this.#launchOnce();
     this.keep();
+  }
+
+  /**
+   * One launch at a time, whoever asks: a second process would wait for the first one's lock, and serve
+   * when that one is told to end.
+   */
+  #launchOnce(): Promise<void> {
+    this.#starting ??= this.#launch(this.#ending.signal).finally(() => {
+      this.#starting = undefined;
+    });
+    return this.#starting;
   }
 
   /** As `start`, in the background: goes on trying when it cannot be started. */
@@ -88,6 +94,7 @@ export class Storaged implements AsyncDisposable {
   /** Lets it end, and ends it once what is under way has ended. */
   async stop(): Promise<void> {
     await this.#release();
+    await this.#starting?.catch(() => undefined);
     const pid = await this.pid();
     if (!(await this.runs())) return;
     const started = pid === undefined ? undefined : processStartTime(pid);
@@ -123,7 +130,8 @@ export class Storaged implements AsyncDisposable {
     while (!signal.aborted) {
       const since = performance.now();
       try {
-        await this.#launch(signal);
+        await this.#launchOnce();
+        if (signal.aborted) return;
         if (this.#deaths !== undefined) this.#deaths.problem = null;
         await watchEnd(this.socket, signal);
         if (signal.aborted) return;
