@@ -177,15 +177,10 @@ export function listVersions(
   const { keyMarker, versionMarker } = request;
   const prefix = request.prefix ?? "";
   const resumed =
-    keyMarker !== undefined &&
-    versionMarker !== undefined &&
-    versionMarker !== "" &&
-    keyMarker.startsWith(prefix) &&
-    groupOf(keyMarker, prefix, request.delimiter) === undefined
+    isWithin(keyMarker, request) && versionMarker !== undefined && versionMarker !== ""
       ? markerSequence(queries, bucket, keyMarker, versionMarker)
       : undefined;
-  let first = resumed !== undefined;
-  let previous: string | undefined = first ? keyMarker : undefined;
+  let previous: string | undefined = resumed === undefined ? undefined : keyMarker;
   const before = `SELECT ${versionColumns} FROM versions WHERE bucket=?`;
   const order = "ORDER BY key, sequence DESC";
   const page = walk<Row, IndexedVersion>({
@@ -193,15 +188,14 @@ export function listVersions(
     delimiter: request.delimiter,
     after: keyMarker,
     limit: request.limit ?? defaultLimit,
-    rows: (cursor) => {
-      const others = iterate(queries, { before, order }, bucket, cursor);
-      if (!first) return others;
-      first = false;
-      const older = queries
-        .statement(`${before} AND key=? AND sequence<? ${order}`)
-        .iterate(bucket, keyBytes(keyMarker as string), resumed as number);
-      return joined(older as Iterator<Record<string, unknown>>, others);
-    },
+    rows: rowsAfterMarker(queries, bucket, {
+      before,
+      order,
+      rest:
+        resumed === undefined
+          ? undefined
+          : { and: "sequence<?", key: keyMarker as string, sequence: resumed },
+    }),
     keyOf: keyOfRow,
     convert: (row) => {
       const key = textOf(row.key);
@@ -212,6 +206,38 @@ export function listVersions(
     idOf: (row) => row.versionId,
   });
   return page;
+}
+
+/** Whether a marker names a key of the listing that stands for itself, so that its own rows may go on. */
+function isWithin(
+  marker: string | undefined,
+  { prefix = "", delimiter }: { prefix?: string; delimiter?: string },
+): marker is string {
+  if (marker === undefined) return false;
+  return marker.startsWith(prefix) && groupOf(marker, prefix, delimiter) === undefined;
+}
+
+/** Rows from a cursor on; the first time, what is left of the marker's own key comes before them. */
+function rowsAfterMarker(
+  queries: IndexQueries,
+  bucket: number,
+  sql: {
+    before: string;
+    order: string;
+    rest: { and: string; key: string; sequence: number } | undefined;
+  },
+): (cursor: Cursor) => Iterator<Row> {
+  let { rest } = sql;
+  return (cursor) => {
+    const others = iterate(queries, sql, bucket, cursor);
+    if (rest === undefined) return others;
+    const { and, key, sequence } = rest;
+    rest = undefined;
+    const own = queries
+      .statement(`${sql.before} AND key=? AND ${and} ${sql.order}`)
+      .iterate(bucket, keyBytes(key), sequence);
+    return joined(own as Iterator<Row>, others);
+  };
 }
 
 function* joined<T>(one: Iterator<T>, other: Iterator<T>): Iterator<T> {
@@ -239,13 +265,7 @@ export function listUploads(
   const { keyMarker, uploadMarker } = request;
   const prefix = request.prefix ?? "";
   const sequence =
-    keyMarker !== undefined &&
-    uploadMarker !== undefined &&
-    keyMarker.startsWith(prefix) &&
-    groupOf(keyMarker, prefix, request.delimiter) === undefined
-      ? sequenceOf(uploadMarker)
-      : undefined;
-  let first = sequence !== undefined;
+    isWithin(keyMarker, request) && uploadMarker !== undefined ? sequenceOf(uploadMarker) : undefined;
   const before = "SELECT * FROM uploads WHERE bucket=?";
   const order = "ORDER BY key, sequence";
   return walk<Row, UploadRow>({
@@ -253,15 +273,11 @@ export function listUploads(
     delimiter: request.delimiter,
     after: keyMarker,
     limit: request.limit ?? defaultLimit,
-    rows: (cursor) => {
-      const others = iterate(queries, { before, order }, bucket, cursor);
-      if (!first) return others;
-      first = false;
-      const newer = queries
-        .statement(`${before} AND key=? AND sequence>? ${order}`)
-        .iterate(bucket, keyBytes(keyMarker as string), sequence as number);
-      return joined(newer as Iterator<Record<string, unknown>>, others);
-    },
+    rows: rowsAfterMarker(queries, bucket, {
+      before,
+      order,
+      rest: sequence === undefined ? undefined : { and: "sequence>?", key: keyMarker as string, sequence },
+    }),
     keyOf: keyOfRow,
     convert: uploadOf,
     idOf: (row) => row.id,
