@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdir, readdir, readFile, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import type { Job } from "@skep/api";
 import { processStartTime, run } from "@skep/base";
 import { eventually, Installation } from "./support.ts";
 
@@ -166,12 +167,16 @@ describe("Ctrl-C", () => {
 
   it("during new leaves nothing, unless it came too late", async () => {
     for (const delayMs of [0, 100, 200, 300, 400]) {
-      const child = skep.spawn(["new", "maybe", ...tiny, "--start"]);
+      const name = `maybe-${delayMs}`;
+      const child = skep.spawn(["new", name, ...tiny, "--start"]);
       setTimeout(() => child.kill("SIGINT"), delayMs);
-      const [status] = await once(child, "exit");
-      assert.deepEqual(await machinesOnDisk(), status === 0 ? ["maybe"] : []);
-      assert.equal((await skep.machines()).length, status === 0 ? 1 : 0);
-      if (status === 0) await skep.skep(["rm", "--force", "maybe"]);
+      await once(child, "exit");
+      // After the job has ended, before its result is printed, the signal ends the command alone.
+      const [job] = JSON.parse((await skep.skep(["jobs", "ls", "--all", "--json"])).stdout) as Job[];
+      const made = job?.subject === name && job.state === "succeeded";
+      assert.deepEqual(await machinesOnDisk(), made ? [name] : []);
+      assert.equal((await skep.machines()).length, made ? 1 : 0);
+      if (made) await skep.skep(["rm", "--force", name]);
       assert.deepEqual(await skep.qemuPids(), []);
     }
   });
