@@ -1,0 +1,2 @@
+export { volumeErrors } from "./errors.ts";
+export * from "./types.ts";
