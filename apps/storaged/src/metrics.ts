@@ -1,4 +1,4 @@
-import { readdirSync } from "node:fs";
+import { addProcessMetrics, readGauge } from "@skep/daemon";
 import type { BucketStore } from "@skep/objects";
 import type { RequestRecord } from "@skep/s3";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
@@ -13,45 +13,14 @@ export interface Metrics {
 export function createMetrics(store: BucketStore, active: () => number): Metrics {
   const registry = new Registry();
   const registers = [registry];
-  const gauge = (name: string, help: string, read: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(read());
-      },
-    });
   const ofBucket = (name: string, help: string) =>
     new Gauge({ name, help, labelNames: ["bucket"], registers });
   const objects = ofBucket("skep_bucket_objects", "objects of a bucket");
   const bytes = ofBucket("skep_bucket_bytes", "bytes of a bucket, all versions");
   const versions = ofBucket("skep_bucket_versions", "versions in a bucket, delete markers included");
   const uploads = ofBucket("skep_bucket_uploads", "unfinished uploads of a bucket");
-  gauge("skep_storaged_requests_active", "S3 requests that are being answered", active);
-  gauge("skep_storaged_resident_memory_bytes", "resident memory of storaged", () =>
-    process.memoryUsage.rss(),
-  );
-  gauge("skep_storaged_start_time_seconds", "start time since the epoch", () =>
-    Math.round(Date.now() / 1000 - process.uptime()),
-  );
-  gauge("skep_storaged_open_fds", "open file descriptors of storaged", () => {
-    try {
-      return readdirSync("/proc/self/fd").length;
-    } catch {
-      return 0; // not on this system
-    }
-  });
-  new Counter({
-    name: "skep_storaged_cpu_seconds_total",
-    help: "CPU time of storaged, user and system",
-    registers,
-    collect() {
-      const { user, system } = process.cpuUsage();
-      this.reset();
-      this.inc((user + system) / 1e6);
-    },
-  });
+  readGauge(registry, "skep_storaged_requests_active", "S3 requests that are being answered", active);
+  addProcessMetrics(registry, "skep_storaged_");
   const requests = new Histogram({
     name: "skep_s3_request_duration_seconds",
     help: "duration of S3 requests until their answer was sent",

@@ -1,12 +1,9 @@
-import { readdirSync } from "node:fs";
 import type { Job } from "@skep/api/schemas";
+import { addProcessMetrics } from "@skep/daemon";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { MachineEngine } from "./engines.ts";
 
-/**
- * Prometheus metrics. All gauges are read when they are asked for: prom-client's own default
- * metrics keep an event-loop timer that would cost an idle daemon its rest.
- */
+/** Prometheus metrics; all gauges are read when they are asked for. */
 export interface Metrics {
   readonly registry: Registry;
   jobFinished(job: Job, seconds: number): void;
@@ -16,15 +13,6 @@ export interface Metrics {
 export function createMetrics(machines: MachineEngine, version: string): Metrics {
   const registry = new Registry();
   const registers = [registry];
-  const gauge = (name: string, help: string, read: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(read());
-      },
-    });
   new Gauge({ name: "skep_info", help: "version of skepd", labelNames: ["version"], registers }).set(
     { version },
     1,
@@ -39,27 +27,7 @@ export function createMetrics(machines: MachineEngine, version: string): Metrics
       for (const { state } of machines.list()) this.inc({ state });
     },
   });
-  gauge("process_resident_memory_bytes", "resident memory", () => process.memoryUsage.rss());
-  gauge("process_start_time_seconds", "start time since the epoch", () =>
-    Math.round(Date.now() / 1000 - process.uptime()),
-  );
-  gauge("process_open_fds", "open file descriptors", () => {
-    try {
-      return readdirSync("/proc/self/fd").length;
-    } catch {
-      return 0; // not on this system
-    }
-  });
-  new Counter({
-    name: "process_cpu_seconds_total",
-    help: "CPU time, user and system",
-    registers,
-    collect() {
-      const { user, system } = process.cpuUsage();
-      this.reset();
-      this.inc((user + system) / 1e6);
-    },
-  });
+  addProcessMetrics(registry, "process_");
   const jobs = new Counter({
     name: "skep_jobs_total",
     help: "finished jobs by kind and outcome",

@@ -4,6 +4,7 @@ export { createJsonServer, type JsonRequest, type JsonRoute } from "./json-serve
 export * from "./listen.ts";
 export { lockHome, type Role } from "./lock.ts";
 export { createLog, LogFile } from "./log.ts";
+export { addProcessMetrics, readGauge } from "./process-metrics.ts";
 export { argumentError, type Running, type RunOptions, runDaemon } from "./run.ts";
 export { clearSocket, prepareRuntime } from "./runtime.ts";
 export * from "./runtime-flags.ts";
