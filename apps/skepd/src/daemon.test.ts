@@ -1,34 +1,15 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { ApiClient } from "@skep/api";
 import { controlSocket, daemonFile, runtimeDirectory } from "@skep/base";
-
-interface Running {
-  child: ChildProcess;
-  /** Resolves with status and standard error at the end. */
-  ended: Promise<{ status: number | null; stderr: string }>;
-}
+import { DaemonHome, type RunningDaemon } from "@skep/daemon/testing";
 
 /** A home of its own, with as many daemons as a test wants; all are gone afterwards. */
-class Home implements AsyncDisposable {
-  readonly environment: NodeJS.ProcessEnv;
-  readonly home: string;
-  readonly #root: string;
-  readonly #started: Running[] = [];
-
-  private constructor(root: string) {
-    this.#root = root;
-    this.home = join(root, "home");
-    this.environment = { ...process.env, SKEP_HOME: this.home, SKEP_RUNTIME_DIR: join(root, "r") };
-  }
-
-  static async make(): Promise<Home> {
-    return new Home(await mkdtemp(join(tmpdir(), "sk-")));
+class Home extends DaemonHome {
+  constructor() {
+    super(join(import.meta.dirname, "test-daemon.ts"));
   }
 
   get socket(): string {
@@ -39,23 +20,8 @@ class Home implements AsyncDisposable {
     return new ApiClient({ socket: this.socket });
   }
 
-  run(...args: string[]): Running {
-    const main = join(import.meta.dirname, "test-daemon.ts");
-    const child = spawn(process.execPath, ["--conditions=skep-source", main, ...args], {
-      env: this.environment,
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    let stderr = "";
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text;
-    });
-    const running = { child, ended: once(child, "close").then(([status]) => ({ status, stderr })) };
-    this.#started.push(running);
-    return running;
-  }
-
   /** Starts one and waits until it answers. */
-  async start(...args: string[]): Promise<Running> {
+  async start(...args: string[]): Promise<RunningDaemon> {
     const running = this.run(...args);
     let over: { status: number | null; stderr: string } | undefined;
     running.ended.then(
@@ -73,18 +39,10 @@ class Home implements AsyncDisposable {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const { child, ended } of this.#started) {
-      child.kill("SIGKILL");
-      await ended;
-    }
-    await rm(this.#root, { recursive: true, force: true });
-  }
 }
 
 test("it says who it is, and an end by SIGTERM leaves nothing behind", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const { child, ended } = await home.start();
   const info = JSON.parse(await readFile(daemonFile(home.home, home.environment), "utf8"));
   assert.equal(info.pid, child.pid);
@@ -98,7 +56,7 @@ test("it says who it is, and an end by SIGTERM leaves nothing behind", async () 
 });
 
 test("a second one on the same home is told who holds it, and harms nothing", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const first = await home.start();
   const { status, stderr } = await home.run().ended;
   assert.equal(status, 3);
@@ -108,7 +66,7 @@ test("a second one on the same home is told who holds it, and harms nothing", as
 });
 
 test("of several started at once, one serves", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const all = [home.run(), home.run(), home.run()];
   const ends = await Promise.race([
     Promise.all(all.map(({ ended }) => ended)),
@@ -133,7 +91,7 @@ test("of several started at once, one serves", async () => {
 });
 
 test("after kill -9 the next one starts at once, and undoes the job that was half done", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const first = await home.start();
   await using client = home.client();
   await client.job("createMachine", { body: { name: "kept" } });
@@ -151,7 +109,7 @@ test("after kill -9 the next one starts at once, and undoes the job that was hal
 });
 
 test("a graceful end cancels running jobs and waits until they are undone", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const first = await home.start();
   await using client = home.client();
   const job = await client.call("createMachine", { body: { name: "half", userData: "hang" } });
@@ -163,7 +121,7 @@ test("a graceful end cancels running jobs and waits until they are undone", asyn
 });
 
 test("the TLS address is kept over restarts", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const first = await home.start();
   await using client = home.client();
   const { listen } = await client.call("setListen", { body: { address: "127.0.0.1:0" } });
@@ -175,7 +133,7 @@ test("the TLS address is kept over restarts", async () => {
 });
 
 test("a runtime directory that somebody else laid out is refused", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const runtime = runtimeDirectory(home.home, home.environment);
   await mkdir(dirname(runtime), { recursive: true });
   await symlink("/tmp", runtime);
@@ -189,7 +147,7 @@ test("a runtime directory that somebody else laid out is refused", async () => {
 });
 
 test("a configuration of a later version is refused, and wrong arguments are usage errors", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   await mkdir(home.home);
   await writeFile(join(home.home, "config.json"), '{"version":2}');
   const later = await home.run().ended;

@@ -1,42 +1,17 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { Storage } from "@skep/api/schemas";
 import { answers, runtimeDirectory, storageFile, storageSocket } from "@skep/base";
 import { callJson } from "@skep/daemon";
+import { DaemonHome } from "@skep/daemon/testing";
 import { checkConfig, defaultConfig } from "./config.ts";
 
 /** A home with as many storageds as a test wants; all are gone afterwards. */
-class Home implements AsyncDisposable {
-  readonly environment: NodeJS.ProcessEnv;
-  readonly home: string;
-  readonly #root: string;
-  readonly #started: ChildProcess[] = [];
-
-  private constructor(root: string) {
-    this.#root = root;
-    this.home = join(root, "home");
-    this.environment = { ...process.env, SKEP_HOME: this.home, SKEP_RUNTIME_DIR: join(root, "r") };
-  }
-
-  static async make(): Promise<Home> {
-    return new Home(await mkdtemp(join(tmpdir(), "sk-")));
-  }
-
-  run(...args: string[]): { child: ChildProcess; ended: Promise<{ status: number | null; stderr: string }> } {
-    const main = join(import.meta.dirname, "main.ts");
-    const child = spawn(process.execPath, ["--conditions=skep-source", main, ...args], {
-      env: this.environment,
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    this.#started.push(child);
-    let stderr = "";
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => (stderr += text));
-    return { child, ended: once(child, "close").then(([status]) => ({ status, stderr })) };
+class Home extends DaemonHome {
+  constructor() {
+    super(join(import.meta.dirname, "main.ts"));
   }
 
   async start() {
@@ -55,20 +30,10 @@ class Home implements AsyncDisposable {
   configure(body: object): Promise<Storage> {
     return callJson<Storage>(this.socket, { method: "PUT", path: "/config", body });
   }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const child of this.#started) {
-      if (child.exitCode !== null || child.signalCode !== null) continue;
-      const closed = once(child, "close");
-      child.kill("SIGKILL");
-      await closed;
-    }
-    await rm(this.#root, { recursive: true, force: true });
-  }
 }
 
 test("it says who it is, and an end by SIGTERM leaves nothing in the runtime directory", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const { child, ended } = await home.start();
   while ((await stat(storageFile(home.home, home.environment)).catch(() => undefined)) === undefined) {
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -82,7 +47,7 @@ test("it says who it is, and an end by SIGTERM leaves nothing in the runtime dir
 });
 
 test("a second one on the same home is told who holds it, and wrong arguments are usage errors", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const { child } = await home.start();
   const second = await home.run().ended;
   assert.equal(second.status, 3);
@@ -92,7 +57,7 @@ test("a second one on the same home is told who holds it, and wrong arguments ar
 });
 
 test("what it is told holds after a restart, and a configuration of a later version is refused", async () => {
-  await using home = await Home.make();
+  await using home = new Home();
   const first = await home.start();
   const up = await home.configure({ up: true, listen: "127.0.0.1:0", domain: "S3.Example.org." });
   assert.equal(up.domain, "s3.example.org");
