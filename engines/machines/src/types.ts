@@ -1,4 +1,5 @@
 import type { Readable, Writable } from "node:stream";
+import type { Work } from "@skep/base";
 
 /** How a command runs inside the guest. An empty `command` is the user's login shell. */
 export interface ExecRequest {
@@ -49,4 +50,31 @@ export interface LogOptions {
   tailLines?: number;
   follow?: boolean;
   signal?: AbortSignal;
+}
+
+/**
+ * The volumes that machines stand on, as skepd wires them in: served by storaged, over NBD on Unix sockets.
+ * Every method starts storaged where it does not run.
+ */
+export interface VolumeAccess {
+  /** VOLUME_NOT_FOUND. `attachedTo` is the machine that has it, as `Machines.machineOf` says. */
+  resolve(nameOrId: string): Promise<{ id: string; sizeBytes: number; attachedTo: string | null }>;
+  /**
+   * Opens a volume and keeps it open, also over restarts of storaged, until `release`. Called again for the
+   * same machine, it answers the same. `owner` may connect to the socket; null: only our own user.
+   */
+  serve(
+    id: string,
+    request: { machine: string; owner: { uid: number; gid: number } | null; everyWriteFua: boolean },
+  ): Promise<{ socket: string; export: string; sizeBytes: number }>;
+  /** Closes it. Nothing happens where it is not served, not there, or served for another machine. */
+  release(id: string, machine: string): Promise<void>;
+  /** An empty one; VOLUME_EXISTS where the name is taken. */
+  create(request: { sizeBytes: number; name?: string }): Promise<{ id: string; sizeBytes: number }>;
+  /** Without looking at who has it; VOLUME_NOT_FOUND, VOLUME_NEEDED, VOLUME_HAS_SNAPSHOTS. */
+  remove(id: string): Promise<void>;
+  /** Returns once storaged serves what it has to: from then on QEMU's requests are answered. */
+  ready(signal?: AbortSignal): Promise<void>;
+  /** Fills a new volume; it may be larger than the file's disk, and is not served meanwhile. */
+  importImage(id: string, file: { path: string; format: "qcow2" | "raw" }, work: Work): Promise<void>;
 }
