@@ -80,6 +80,15 @@ describe("processes of object storage", { concurrency: false }, () => {
     await storage.skep.skep(["down"]);
   });
 
+  it("down after kill -9 leaves no second one that waited for the first one's lock", async () => {
+    await using storage = await Storage.make();
+    await storage.skep.killStoraged();
+    await Promise.all([storage.skep.skep(["up"]), storage.skep.skep(["bucket", "ls"])]);
+    assert.equal((await storagedsOf(storage.skep.home)).length, 1);
+    await storage.skep.skep(["down"]);
+    assert.deepEqual(await storagedsOf(storage.skep.home), []);
+  });
+
   it("two homes serve at once, each with its own CA, buckets and keys", async () => {
     await using one = await Storage.make();
     await using other = await Storage.make("--http");
@@ -239,3 +248,14 @@ describe("processes of object storage", { concurrency: false }, () => {
     assert.match(down.stderr, /is not served on the network/);
   });
 });
+
+/** Pids of all that run storaged for a home, also of those that say nothing of themselves. */
+async function storagedsOf(home: string): Promise<string[]> {
+  const pids: string[] = [];
+  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
+    const read = (name: string) => readFile(join("/proc", pid, name), "latin1").catch(() => "");
+    const isStoraged = (await read("cmdline")).includes("storaged");
+    if (isStoraged && (await read("environ")).split("\0").includes(`SKEP_HOME=${home}`)) pids.push(pid);
+  }
+  return pids;
+}
