@@ -104,8 +104,9 @@ export async function encodeMapObject(object: MapObject, codec: MapCodec = {}): 
   const checksum = await checksumOf(header, body, codec);
   view.setUint32(28, checksum, true);
   // a plain body already lies behind room for its header: a base of many megabytes is not copied for it
-  const whole = body.buffer === object.bytes.buffer ? object.bytes : new Uint8Array(headerBytes + body.length);
-  if (whole !== object.bytes) whole.set(body, headerBytes);
+  const plain = (flags & 1) === 0 && codec.seal === undefined;
+  const whole = plain ? object.bytes : new Uint8Array(headerBytes + body.length);
+  if (!plain) whole.set(body, headerBytes);
   whole.set(header, 0);
   return whole;
 }
