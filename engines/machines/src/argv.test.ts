@@ -28,7 +28,7 @@ const file: MachineFile = {
   disk: { sizeBytes: 10 * 1024 ** 3, base: { path: "images/00/disk.raw", format: "raw" } },
   cdrom: null,
   dataDisks: [],
-  slots: [],
+  volumes: [],
   ports: [{ hostAddress: "127.0.0.1", hostPort: 20022, guestPort: 22, protocol: "tcp", automatic: true }],
   user: "debian",
   ssh: true,
@@ -45,6 +45,7 @@ function line(change: Partial<MachineFile> = {}, home = "/srv/skep"): string[] {
     home,
     paths: machinePaths(home, changed.name),
     runtime: runtimePaths("/run/skep/12345678", changed.id),
+    served: {},
     firmwareCode: changed.firmware === "uefi" ? "/usr/share/firmware.fd" : null,
   });
 }

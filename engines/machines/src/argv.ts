@@ -1,6 +1,7 @@
 import { join } from "node:path";
-import { type MachineFile, machineIdOf, spareSlots } from "./machine-file.ts";
+import { type MachineFile, machineIdOf, type ServedVolumes, spareSlots } from "./machine-file.ts";
 import { type machinePaths, memoryDirectory, type RuntimePaths } from "./paths.ts";
+import { portId, volumeDevice, volumeNode } from "./volume-device.ts";
 
 export type Accelerator = "kvm" | "hvf" | "tcg";
 
@@ -14,6 +15,7 @@ export interface ArgvContext {
   runtime: RuntimePaths;
   /** UEFI code image; null with BIOS. */
   firmwareCode: string | null;
+  served: ServedVolumes;
 }
 
 // Slots on the root complex; what may be plugged in later uses the root ports at 0x18. Linux names disks
@@ -53,6 +55,7 @@ export function qemuArguments(file: MachineFile, context: ArgvContext): string[]
     ...disks(file, context),
     ...network(file),
     ...sparePorts(),
+    ...volumes(file, context),
   ];
 }
 
@@ -67,16 +70,18 @@ function identity(file: MachineFile): string[] {
 
 function board(file: MachineFile, { accelerator }: ArgvContext): string[] {
   const native = accelerator !== "tcg";
+  const variables = file.volumes.find(({ role }) => role === "efi");
+  const flash = variables === undefined ? "" : `,pflash1=${variables.id}`;
   const accel = native ? accelerator : "tcg,thread=multi,tb-size=256";
   if (file.arch === "x86_64") {
     return [
-      ...["-machine", `${file.machineType},memory-backend=ram,vmport=off`],
+      ...["-machine", `${file.machineType},memory-backend=ram,vmport=off${flash}`],
       ...["-accel", accel, "-cpu", native ? "host" : "max", "-smp", String(file.cpus)],
     ];
   }
   const gic = accelerator === "kvm" ? "host" : "3";
   return [
-    ...["-machine", `${file.machineType},memory-backend=ram,gic-version=${gic}`],
+    ...["-machine", `${file.machineType},memory-backend=ram,gic-version=${gic}${flash}`],
     ...["-accel", accel, "-cpu", native ? "host" : "max,pauth-impdef=on", "-smp", String(file.cpus)],
   ];
 }
@@ -94,10 +99,10 @@ function memory(file: MachineFile): string[] {
 function boot(file: MachineFile, { home, firmwareCode, paths }: ArgvContext): string[] {
   const arguments_: string[] = [];
   if (firmwareCode !== null) {
-    arguments_.push(
-      ...["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${escapeCommas(firmwareCode)}`],
-      ...["-drive", `if=pflash,unit=1,format=raw,file=${escapeCommas(paths.efiVars)}`],
-    );
+    const drive = (unit: string, path: string) => ["-drive", `if=pflash,${unit},file=${escapeCommas(path)}`];
+    arguments_.push(...drive("unit=0,format=raw,readonly=on", firmwareCode));
+    const local = file.volumes.every(({ role }) => role !== "efi");
+    if (local) arguments_.push(...drive("unit=1,format=raw", paths.efiVars));
   }
   if (file.boot === null) return arguments_;
   const serial = file.arch === "x86_64" ? "ttyS0" : "ttyAMA0";
@@ -225,7 +230,20 @@ function sparePorts(): string[] {
     const address = `0x${portsSlot.toString(16)}.${index}`;
     return [
       "-device",
-      `pcie-root-port,id=port${index},chassis=${index + 1},slot=${index + 1},addr=${address}${many}`,
+      `pcie-root-port,id=${portId(index)},chassis=${index + 1},slot=${index + 1},addr=${address}${many}`,
     ];
   }).flat();
+}
+
+/** The root volume has the place of a local root disk; data volumes sit where they were plugged in. */
+function volumes(file: MachineFile, { served }: ArgvContext): string[] {
+  return file.volumes.flatMap((volume) => {
+    const node = ["-blockdev", json(volumeNode(volume, served[volume.id] ?? null))];
+    if (volume.role === "efi") return node;
+    const place = volume.slot === null ? { addr: slot.root } : { bus: portId(volume.slot) };
+    const bootindex = volume.role === "root" && file.boot === null ? { bootindex: 1 } : {};
+    const { driver, ...properties } = { ...volumeDevice(volume, place), ...bootindex };
+    const words = Object.entries(properties).map(([key, value]) => `${key}=${value}`);
+    return [...node, "-device", [driver, ...words].join(",")];
+  });
 }

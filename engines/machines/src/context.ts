@@ -1,10 +1,12 @@
 import type { KeyedMutex } from "@skep/base";
 import type { ImageStore } from "@skep/images";
+import type { DamagedMachine } from "./damaged.ts";
 import type { KeyPair } from "./keys.ts";
 import type { Machine } from "./machine.ts";
 import type { MachineFile } from "./machine-file.ts";
 import type { QemuPrograms } from "./qemu.ts";
 import type { SshConnections } from "./ssh.ts";
+import type { VolumeAccess } from "./types.ts";
 
 /** What the room writes its log to; pino's loggers are one. */
 export interface Log {
@@ -25,13 +27,17 @@ export interface Context {
   home: string;
   runtime: string;
   images: ImageStore;
+  volumes: VolumeAccess;
   log: Log;
   programs: QemuPrograms;
   ssh: SshConnections;
   /** All machines by name. */
   machines: Map<string, Machine>;
+  damaged: Map<string, DamagedMachine>;
   /** Files of machines that are being made: their ports and users are taken already. */
   pending: Set<MachineFile>;
+  /** One verb at a time on a machine, by its name. */
+  turns: KeyedMutex;
   /**
    * What is of all machines: `new` while one chooses what no other may have, `layers` while one is
    * made or some are swept, `ssh-config` while it is written.

@@ -5,6 +5,7 @@ import type { MachineEdit, MachineRequest, PortRequest } from "@skep/api/schemas
 import { checkName, exists, formatSize, isErrno, syncDirectory, syncFile, Undo, type Work } from "@skep/base";
 import type { StoredImage } from "@skep/images";
 import { nativeArch } from "./accelerator.ts";
+import { checkFree } from "./attach.ts";
 import type { Context } from "./context.ts";
 import { checkDiskSize, createDisk, type DiskBase, finishFreeze, linkLayer } from "./disk.ts";
 import { fail } from "./errors.ts";
@@ -12,8 +13,15 @@ import { chooseFreePort, settlePorts } from "./host-ports.ts";
 import { allocateUid, giveTo, isRoot, letThrough } from "./host-user.ts";
 import { checkPublicKey } from "./keys.ts";
 import { Machine } from "./machine.ts";
-import { type MachineFile, machineIdOf, newIdentity, spareSlots, writeMachineFile } from "./machine-file.ts";
-import { homePaths, machinePaths } from "./paths.ts";
+import {
+  type MachineFile,
+  machineIdOf,
+  newIdentity,
+  type VolumeOfMachine,
+  writeMachineFile,
+} from "./machine-file.ts";
+import { discardUnfinished, makeOwnVolumes, type RootDisk } from "./own-volumes.ts";
+import { homePaths, machinePaths, ownVolumesFile } from "./paths.ts";
 import { portOwner } from "./ports.ts";
 import { findFirmware } from "./qemu.ts";
 import { checkSeed, writeSeed } from "./seed.ts";
@@ -27,14 +35,16 @@ export async function createMachine(context: Context, request: MachineRequest, w
   const paths = machinePaths(context.home, name);
   if (context.machines.has(name) || (await exists(paths.directory))) throw fail("MACHINE_EXISTS", { name });
   await checkRequest(request);
+  const volumes = await resolveVolumes(context, request, work);
   const base = await resolveBase(context, request, work);
-  const file = await context.locks.run("new", async () => {
-    const composed = await composeFile(context, request, base);
-    context.pending.add(composed);
+  const { file, root } = await context.locks.run("new", async () => {
+    for (const { id } of volumes) checkFree(context, id);
+    const composed = await composeFile(context, request, base, volumes);
+    context.pending.add(composed.file);
     return composed;
   });
   try {
-    return await writeMachine(context, file, request, work);
+    return await writeMachine(context, file, root, request, work);
   } finally {
     context.pending.delete(file);
   }
@@ -43,6 +53,7 @@ export async function createMachine(context: Context, request: MachineRequest, w
 async function writeMachine(
   context: Context,
   file: MachineFile,
+  root: RootDisk | null,
   request: MachineRequest,
   work: Work,
 ): Promise<Machine> {
@@ -56,10 +67,9 @@ async function writeMachine(
   await using undo = new Undo();
   const directory = join(homePaths(context.home).machines, `.new-${file.id}`);
   await mkdir(directory, { mode: 0o700 });
-  undo.push(() => rm(directory, { recursive: true, force: true }));
+  undo.push(() => discardUnfinished(context, directory));
   const inside = (path: string) => join(directory, relative(paths.directory, path));
   if (isRoot) await letThrough(file.uid, directory);
-  await writeMachineFile(inside(paths.file), file);
   const { uid } = file;
   const { signal } = work;
   const writing: Promise<unknown>[] = file.dataDisks.map(({ sizeBytes }, index) =>
@@ -84,6 +94,8 @@ async function writeMachine(
   }
   const results = await Promise.allSettled(writing);
   for (const result of results) if (result.status === "rejected") throw result.reason;
+  await makeOwnVolumes(context, file, { directory, root, request, work });
+  await writeMachineFile(inside(paths.file), file);
   signal.throwIfAborted();
   if (context.machines.has(name) || (await exists(paths.directory))) throw fail("MACHINE_EXISTS", { name });
   if (file.seeded) await syncFile(inside(paths.seed));
@@ -91,6 +103,7 @@ async function writeMachine(
   await rename(directory, paths.directory);
   await syncDirectory(homePaths(context.home).machines);
   undo.keep();
+  await rm(ownVolumesFile(paths.directory), { force: true });
   const machine = new Machine(context, file);
   context.machines.set(name, machine);
   context.emit({ type: "machine.created", subject: name, data: { id: file.id } });
@@ -107,6 +120,7 @@ async function checkRequest(request: MachineRequest): Promise<void> {
       hint: "give one of them",
     });
   }
+  checkVolumes(request);
   checkSeed({ userData: request.userData, networkConfig: request.networkConfig, env: request.env ?? {} });
   for (const key of request.sshKeys ?? []) checkPublicKey(key);
   checkSettings(name, request);
@@ -126,6 +140,49 @@ async function checkRequest(request: MachineRequest): Promise<void> {
       throw error;
     }
   }
+}
+
+function checkVolumes({
+  name,
+  from,
+  rootVolume,
+  diskBytes,
+  efiVolume,
+  firmware,
+  arch,
+}: MachineRequest): void {
+  const refuse = (why: string, hint: string) => fail("MACHINE_INVALID", { name, why, hint });
+  if (rootVolume !== undefined && from !== undefined) {
+    throw refuse(
+      "--root-volume is filled from an image, not from another machine",
+      "leave --root-volume or --from out",
+    );
+  }
+  const sizeBytes = rootVolume?.sizeBytes;
+  if (sizeBytes !== undefined && diskBytes !== undefined && sizeBytes !== diskBytes) {
+    throw refuse("--root-volume and --disk give two sizes for one disk", "give one of them");
+  }
+  const uefi = firmware === "uefi" || (firmware === undefined && (arch ?? nativeArch) === "aarch64");
+  if (efiVolume === true && !uefi && from === undefined) {
+    throw refuse("--efi-volume is for machines that boot with UEFI", "add --uefi");
+  }
+}
+
+async function resolveVolumes(
+  context: Context,
+  { name, volumes = [] }: MachineRequest,
+  work: Work,
+): Promise<VolumeOfMachine[]> {
+  const found: VolumeOfMachine[] = [];
+  for (const [slot, { volume, readOnly = false }] of volumes.entries()) {
+    work.signal.throwIfAborted();
+    const { id, sizeBytes } = await context.volumes.resolve(volume);
+    if (found.some((other) => other.id === id)) {
+      throw fail("MACHINE_INVALID", { name, why: `volume ${id} is given twice`, hint: "give it once" });
+    }
+    found.push({ id, role: "data", readOnly, sizeBytes, slot, detaching: false });
+  }
+  return found;
 }
 
 /** What may be set at any time, and ends in QEMU's command line or ssh's configuration. */
@@ -190,6 +247,8 @@ async function resolveBase(context: Context, request: MachineRequest, work: Work
 async function shareDisk(context: Context, from: Machine): Promise<Base["disk"]> {
   const { file, paths } = from;
   if (from.state !== "stopped") throw fail("BASE_NOT_STOPPED", { name: from.name });
+  const root = file.volumes.find(({ role }) => role === "root");
+  if (root !== undefined) throw fail("BASE_ON_VOLUME", { name: from.name, id: root.id });
   if (file.disk === null) return null;
   const base = await linkLayer(context.home, paths.disk, {
     base: file.disk.base,
@@ -202,7 +261,12 @@ async function shareDisk(context: Context, from: Machine): Promise<Base["disk"]>
   return { ...base, virtualBytes: sizeBytes };
 }
 
-async function composeFile(context: Context, request: MachineRequest, base: Base): Promise<MachineFile> {
+async function composeFile(
+  context: Context,
+  request: MachineRequest,
+  base: Base,
+  volumes: VolumeOfMachine[],
+): Promise<{ file: MachineFile; root: RootDisk | null }> {
   const { name } = request;
   const { image, from } = base;
   const arch = image?.arch ?? from?.file.arch ?? request.arch ?? nativeArch;
@@ -231,7 +295,19 @@ async function composeFile(context: Context, request: MachineRequest, base: Base
   const taken = new Set(files.map((file) => file.uid));
   const uid = allocateUid(taken);
   if (uid !== null && request.cdrom !== undefined) await checkReadable(request.cdrom);
-  return {
+  if (request.efiVolume === true && firmware !== "uefi") {
+    const why = `${from?.name} boots with BIOS, which has no variables`;
+    throw fail("MACHINE_INVALID", { name, why, hint: "leave --efi-volume out" });
+  }
+  const disk = bootable
+    ? { sizeBytes, base: base.disk === null ? null : { path: base.disk.path, format: base.disk.format } }
+    : null;
+  const onVolume = request.rootVolume !== undefined;
+  if (onVolume && disk === null) {
+    const why = `image ${image?.name} has no disk that a root volume could be filled from`;
+    throw fail("MACHINE_INVALID", { name, why, hint: "leave --root-volume out" });
+  }
+  const file: MachineFile = {
     version: 1,
     name,
     ...newIdentity(),
@@ -246,12 +322,10 @@ async function composeFile(context: Context, request: MachineRequest, base: Base
     from: from?.name ?? null,
     boot: image === undefined ? (from?.file.boot ?? null) : bootOf(context, image),
     kernelArguments: request.kernelArguments ?? from?.file.kernelArguments ?? "",
-    disk: bootable
-      ? { sizeBytes, base: base.disk === null ? null : { path: base.disk.path, format: base.disk.format } }
-      : null,
+    disk: onVolume ? null : disk,
     cdrom: request.cdrom ?? null,
     dataDisks: request.dataDisks ?? [],
-    slots: Array.from({ length: spareSlots }, () => null),
+    volumes,
     ports: await portsOf(context, request, ssh),
     user: request.user ?? image?.user ?? from?.file.user ?? "root",
     ssh,
@@ -262,6 +336,7 @@ async function composeFile(context: Context, request: MachineRequest, base: Base
         ? await chooseFreePort("127.0.0.1", "tcp", (port) => portOwner(context)(port, "tcp") !== undefined)
         : null,
   };
+  return { file, root: onVolume ? disk : null };
 }
 
 function bootOf(context: Context, image: StoredImage): MachineFile["boot"] {
@@ -288,13 +363,13 @@ async function portsOf(
 
 async function diskSize(context: Context, request: MachineRequest, base: Base): Promise<number> {
   const minimum = base.disk?.virtualBytes ?? 0;
-  const sizeBytes =
-    request.diskBytes ?? Math.max(minimum, base.from?.file.disk?.sizeBytes ?? defaults.diskBytes);
+  const wanted = request.diskBytes ?? request.rootVolume?.sizeBytes;
+  const sizeBytes = wanted ?? Math.max(minimum, base.from?.file.disk?.sizeBytes ?? defaults.diskBytes);
   if (sizeBytes < minimum) {
     const what = base.from === undefined ? `image ${base.image?.name}` : `the disk of ${base.from.name}`;
     throw fail("DISK_TOO_SMALL", { size: formatSize(sizeBytes), what, minimum: formatSize(minimum) });
   }
-  if (request.diskBytes !== undefined) await checkDiskSize(context.home, sizeBytes);
+  if (wanted !== undefined && request.rootVolume === undefined) await checkDiskSize(context.home, sizeBytes);
   return Math.ceil(sizeBytes / 512) * 512;
 }
 

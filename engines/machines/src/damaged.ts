@@ -8,6 +8,8 @@ import { homePaths, machinePaths } from "./paths.ts";
 export interface DamagedMachine {
   name: string;
   reason: string;
+  /** Every volume that its file still names. */
+  volumes: string[];
 }
 
 const headBytes = 64 * 1024;
@@ -25,6 +27,12 @@ export function digestsOfDamaged(home: string, name: string): Set<string> {
     for (const [hex] of headOf(file).matchAll(/[0-9a-f]{64}/g)) digests.add(`sha256:${hex}`);
   }
   return digests;
+}
+
+/** So that nobody else gets what may still be its own. */
+export function volumesOfDamaged(home: string, name: string): string[] {
+  const ids = headOf(machinePaths(home, name).file).match(/\bvol-[0-9a-f]{17}\b/g);
+  return [...new Set(ids)];
 }
 
 function namesIn(directory: string): string[] {
@@ -49,7 +57,10 @@ function headOf(path: string): string {
   }
 }
 
-export function damagedView(home: string, { name, reason }: DamagedMachine): MachineView {
+export function damagedView(
+  home: string,
+  { name, reason }: Pick<DamagedMachine, "name" | "reason">,
+): MachineView {
   const paths = machinePaths(home, name);
   return {
     id: "",
@@ -67,6 +78,7 @@ export function damagedView(home: string, { name, reason }: DamagedMachine): Mac
     accelerator: null,
     ports: [],
     dataDisks: [],
+    volumes: [],
     ssh: null,
     mac: "",
     autostart: false,

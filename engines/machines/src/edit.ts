@@ -19,6 +19,12 @@ export async function editMachine(machine: Machine, edit: MachineEdit, work: Wor
     kernelArguments: "change the kernel arguments of",
     telnet: "change the telnet console of",
   };
+  const root = file.volumes.find(({ role }) => role === "root");
+  if (root !== undefined && edit.diskBytes !== undefined) {
+    const size = formatSize(edit.diskBytes).replaceAll(" ", "");
+    const hint = `grow the volume: skep vol resize ${root.id} ${size}`;
+    throw fail("MACHINE_INVALID", { name, why: `its disk is volume ${root.id}`, hint });
+  }
   if (machine.state !== "stopped") {
     const asked = board.find((key) => edit[key] !== undefined);
     if (asked !== undefined) throw fail("MACHINE_RUNNING", { verb: verbs[asked], name });

@@ -116,6 +116,53 @@ export const machineErrors = {
     hint: "install qemu-guest-agent in the guest, or wait until it has booted",
     status: 503,
   },
+  MONITOR_SILENT: {
+    message: 'machine "{name}" runs, but its monitor does not answer',
+    hint: "close what is connected to its qmp.sock, or stop it: skep stop --force {name}",
+    status: 409,
+  },
+  VOLUMES_ABSENT: { message: "this skepd serves no volumes", status: 503 },
+  VOLUME_ATTACHED: {
+    message: 'volume "{id}" is attached to machine "{name}"',
+    hint: "detach it there first: skep vol detach {id}",
+    status: 409,
+  },
+  VOLUME_NOT_ATTACHED: {
+    message: 'machine "{name}" has no volume "{id}"',
+    hint: "see: skep status {name}",
+    status: 404,
+  },
+  VOLUME_BELONGS: {
+    message: 'volume "{id}" is the {role} volume of machine "{name}" and stays with it',
+    hint: "it is set free when the machine is removed: skep rm --keep-volumes {name}",
+    status: 409,
+  },
+  VOLUME_USED: {
+    message: 'the guest of machine "{name}" uses volume "{id}": {where}',
+    hint: "unmount it in the guest first; --force takes it away all the same, and what was not synced is lost",
+    status: 409,
+  },
+  VOLUME_HELD: {
+    message:
+      'the guest of machine "{name}" has not given volume "{id}" up; it is detached as soon as it does, or stops',
+    hint: "take it away all the same, so that the guest's reads and writes fail: skep vol detach --force {id}",
+    status: 409,
+  },
+  VOLUME_LINGERS: {
+    message: 'the guest of machine "{name}" still holds on to volume "{id}", which was taken from it',
+    hint: "restart the machine: skep restart {name}",
+    status: 409,
+  },
+  SLOTS_TAKEN: {
+    message: 'machine "{name}" has {slots} volumes, and no place for another',
+    hint: "detach one first; see: skep status {name}",
+    status: 409,
+  },
+  BASE_ON_VOLUME: {
+    message: 'the disk of machine "{name}" is volume "{id}", which no other machine can stand on',
+    hint: "take a snapshot of the volume and make a clone of that: skep vol snapshot {id}",
+    status: 409,
+  },
   NO_DISPLAY: { message: 'machine "{name}" has no display to take a picture of', status: 409 },
 } as const satisfies ErrorTable;
 

@@ -1,13 +1,16 @@
 import { lstat, readdir, rmdir, statfs, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isErrno, writeVersionedJson } from "@skep/base";
+import { isErrno } from "@skep/base";
 import { GuestAgent, type QmpClient, type QmpEvent } from "@skep/qmp";
 import { Console } from "./console.ts";
+import { noteDeviceGone } from "./detach.ts";
 import type { Machine } from "./machine.ts";
 import { memoryDirectory } from "./paths.ts";
 import { isAlive, type QemuProcess, waitGone } from "./process.ts";
 import { TelnetServer } from "./telnet.ts";
+import { volumeOfDevice } from "./volume-device.ts";
+import { releaseVolumes } from "./volumes.ts";
 
 /** Free space at which a machine that paused on a full disk goes on. */
 const resumeFreeBytes = 32 * 1024 ** 2;
@@ -115,10 +118,18 @@ export class LiveMachine {
       case "RESET":
         machine.ready = false;
         break;
+      case "DEVICE_DELETED":
+        this.#onDeviceGone(volumeOfDevice(data?.device));
+        break;
       case "VSERPORT_CHANGE":
         if (data?.id === "agent" && data.open === true) this.#watchAgent().catch(() => undefined);
         break;
     }
+  }
+
+  #onDeviceGone(volume: string | undefined): void {
+    if (volume === undefined) return;
+    noteDeviceGone(this, volume).catch((error) => this.#warn(error, "cannot detach the volume"));
   }
 
   /** The agent's port has opened: the guest is ready where nobody else says so. */
@@ -183,13 +194,13 @@ export class LiveMachine {
     await this.agent[Symbol.asyncDispose]().catch(() => undefined);
     machine.context.ssh.drop(machine.name);
     await clearRuntime(machine);
+    const stoppedAt = new Date().toISOString();
+    const cannotRecord = (error: unknown) =>
+      machine.context.log.warn({ machine: machine.name, err: error }, "cannot record the end");
+    await machine.saveRun(() => ({ stoppedAt, reason })).catch(cannotRecord);
+    // Until then it is not over: the next start has them served anew.
+    await releaseVolumes(machine).catch(cannotRecord);
     machine.live = undefined;
-    if (machine.run !== undefined) {
-      machine.run = { ...machine.run, stoppedAt: new Date().toISOString(), reason };
-      await writeVersionedJson(machine.paths.run, machine.run).catch((error: unknown) => {
-        machine.context.log.warn({ machine: machine.name, err: error }, "cannot record the end");
-      });
-    }
     machine.setState("stopped", reason);
   }
 

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import type { Arch, Port } from "@skep/api/schemas";
+import type { Arch, MachineVolume, Port } from "@skep/api/schemas";
 import { readVersionedJson, SkepError, writeVersionedJson } from "@skep/base";
 import { fail } from "./errors.ts";
 
@@ -31,8 +31,7 @@ export interface MachineFile {
   /** Absolute path of an ISO, tried after the disk. */
   cdrom: string | null;
   dataDisks: { sizeBytes: number }[];
-  /** Spare root ports that a disk may be plugged into later; what sits where. */
-  slots: (string | null)[];
+  volumes: VolumeOfMachine[];
   ports: Port[];
   user: string;
   /** Whether an ssh server is expected inside. */
@@ -41,6 +40,12 @@ export interface MachineFile {
   autostart: boolean;
   telnetPort: number | null;
 }
+
+/** A volume as `machine.json` has it. `slot` is the spare root port that it is plugged into. */
+export type VolumeOfMachine = Omit<MachineVolume, "device">;
+
+/** Where a volume is served; null from before it is asked for until the answer. */
+export type ServedVolumes = Record<string, { socket: string; export: string } | null>;
 
 /** What happened to a machine last; in `run.json`. */
 export interface RunRecord {
@@ -51,8 +56,11 @@ export interface RunRecord {
   qemuVersion: string;
   stoppedAt: string | null;
   reason: string | null;
+  /** What storaged was asked to serve for this machine, and not yet to release. */
+  served: ServedVolumes;
 }
 
+/** Root ports that are there from the start, for volumes: only those can take one later. */
 export const spareSlots = 8;
 
 /** A locally administered unicast address under QEMU's own prefix 52:54:00. */
@@ -66,7 +74,9 @@ export function newIdentity(): Pick<MachineFile, "id" | "mac" | "generation" | "
 
 export async function readMachineFile(path: string, name: string): Promise<MachineFile> {
   try {
-    const file = await readVersionedJson<MachineFile>(path, 1);
+    // Older files know no volumes.
+    const read = await readVersionedJson<Omit<MachineFile, "volumes"> & Partial<MachineFile>>(path, 1);
+    const file: MachineFile = { volumes: [], ...read };
     const why = damage(file, name);
     if (why !== undefined) throw fail("MACHINE_DAMAGED", { name, path, why: `${path} ${why}` });
     return file;
@@ -85,8 +95,24 @@ function damage(file: MachineFile, name: string): string | undefined {
   for (const key of ["cpus", "memoryMiB"] as const) {
     if (!Number.isInteger(file[key]) || file[key] < 1) return `has no valid ${key}`;
   }
-  for (const key of ["ports", "dataDisks", "slots"] as const) {
+  for (const key of ["ports", "dataDisks", "volumes"] as const) {
     if (!Array.isArray(file[key])) return `has no valid ${key}`;
+  }
+  return damagedVolume(file.volumes);
+}
+
+/** They end in QEMU's command line. */
+function damagedVolume(volumes: readonly VolumeOfMachine[]): string | undefined {
+  const seen = new Set<unknown>();
+  for (const { id, role, slot, sizeBytes } of volumes) {
+    if (!/^vol-[0-9a-f]{17}$/.test(id ?? "")) return "names a volume by no valid id";
+    if (role !== "data" && role !== "root" && role !== "efi") return `has no valid role for ${id}`;
+    const place = role === "data" ? slot : role;
+    const plugged = Number.isInteger(slot) && (slot as number) >= 0 && (slot as number) < spareSlots;
+    if (role === "data" && !plugged) return `has no valid slot for ${id}`;
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) return `has no valid size for ${id}`;
+    if (seen.has(id) || seen.has(place)) return `has ${id}, or its place, twice`;
+    seen.add(id).add(place);
   }
   return undefined;
 }
@@ -97,7 +123,7 @@ export async function writeMachineFile(path: string, file: MachineFile): Promise
 
 export async function readRunRecord(path: string): Promise<RunRecord | undefined> {
   try {
-    return await readVersionedJson<RunRecord>(path, 1);
+    return { served: {}, ...(await readVersionedJson<Omit<RunRecord, "served">>(path, 1)) };
   } catch {
     return undefined; // only tells history: a lost one is no damage
   }

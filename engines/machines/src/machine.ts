@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { MachineState, Machine as MachineView } from "@skep/api/schemas";
+import { writeVersionedJson } from "@skep/base";
 import { ConsoleLog } from "./console-log.ts";
 import type { Context } from "./context.ts";
 import { fail } from "./errors.ts";
@@ -7,6 +8,7 @@ import type { LiveMachine } from "./live.ts";
 import type { MachineFile, RunRecord } from "./machine-file.ts";
 import { writeMachineFile } from "./machine-file.ts";
 import { type MachinePaths, machinePaths, type RuntimePaths, runtimePaths } from "./paths.ts";
+import { guestDevice } from "./volume-device.ts";
 
 /** One machine of this home, stopped or running. */
 export class Machine {
@@ -19,6 +21,7 @@ export class Machine {
   /** There while QEMU runs. */
   live: LiveMachine | undefined;
   readonly consoleLog: ConsoleLog;
+  #saved: Promise<unknown> = Promise.resolve();
 
   constructor(context: Context, file: MachineFile, run?: RunRecord) {
     this.context = context;
@@ -61,11 +64,29 @@ export class Machine {
     this.context.emit({ type: "machine.ready", subject: this.name, data: { by } });
   }
 
-  async save(change: Partial<MachineFile>): Promise<void> {
-    const file = { ...this.file, ...change };
-    await writeMachineFile(this.paths.file, file);
-    this.file = file;
-    this.context.emit({ type: "machine.changed", subject: this.name, data: Object.keys(change) });
+  /** One after another: what ends a machine saves beside the verb that works on it. */
+  async save(change: Partial<MachineFile> | ((file: MachineFile) => Partial<MachineFile>)): Promise<void> {
+    const save = async () => {
+      const changed = typeof change === "function" ? change(this.file) : change;
+      const file = { ...this.file, ...changed };
+      await writeMachineFile(this.paths.file, file);
+      this.file = file;
+      this.context.emit({ type: "machine.changed", subject: this.name, data: Object.keys(changed) });
+    };
+    const saving = this.#saved.then(save);
+    this.#saved = saving.catch(() => undefined);
+    await saving;
+  }
+
+  async saveRun(change: (run: RunRecord) => Partial<RunRecord>): Promise<void> {
+    const save = async () => {
+      if (this.run === undefined) return;
+      this.run = { ...this.run, ...change(this.run) };
+      await writeVersionedJson(this.paths.run, this.run);
+    };
+    const saving = this.#saved.then(save);
+    this.#saved = saving.catch(() => undefined);
+    await saving;
   }
 
   /** The forwarded port of the guest's ssh server. */
@@ -78,6 +99,7 @@ export class Machine {
 
   view(): MachineView {
     const { file, live } = this;
+    const root = file.volumes.find(({ role }) => role === "root");
     const ssh = file.ssh ? this.sshPort() : undefined;
     return {
       id: file.id,
@@ -90,11 +112,12 @@ export class Machine {
       arch: file.arch,
       cpus: file.cpus,
       memoryMiB: file.memoryMiB,
-      diskBytes: file.disk?.sizeBytes ?? 0,
+      diskBytes: root?.sizeBytes ?? file.disk?.sizeBytes ?? 0,
       firmware: file.firmware,
       accelerator: live === undefined ? null : (this.run?.accelerator ?? null),
       ports: file.ports,
       dataDisks: file.dataDisks,
+      volumes: file.volumes.map((volume) => ({ ...volume, device: guestDevice(volume) })),
       ssh: ssh === undefined ? null : { ...ssh, user: file.user },
       mac: file.mac,
       autostart: file.autostart,

@@ -8,6 +8,7 @@ import type {
   MachineRequest,
   MachineStats,
   Machine as MachineView,
+  MachineVolume,
   Port,
   PortRequest,
   RemoveRequest,
@@ -26,10 +27,12 @@ import {
 import type { ImageStore } from "@skep/images";
 import { type AcceleratorVerdict, knownAccelerator, nativeArch } from "./accelerator.ts";
 import { adoptRunning } from "./adopt.ts";
+import { type AttachRequest, attachVolume } from "./attach.ts";
 import { type ConsoleLog, PlainLog } from "./console-log.ts";
 import type { Context, Log, MachineEvent } from "./context.ts";
 import { createMachine, prepareHome } from "./create.ts";
-import { type DamagedMachine, damagedView, digestsOfDamaged } from "./damaged.ts";
+import { damagedView, digestsOfDamaged, volumesOfDamaged } from "./damaged.ts";
+import { type DetachRequest, detachVolume } from "./detach.ts";
 import { diagnose } from "./doctor.ts";
 import { editMachine } from "./edit.ts";
 import { fail } from "./errors.ts";
@@ -42,17 +45,28 @@ import { addPort, removePort } from "./ports.ts";
 import { QemuPrograms } from "./qemu.ts";
 import { waitReady } from "./ready.ts";
 import { discard, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
+import { settleVolumes } from "./settle.ts";
 import { SshConnections } from "./ssh.ts";
 import { sshConfig, writeSshConfig } from "./ssh-config.ts";
 import { commandLine, prepareFirmware, startMachine } from "./start.ts";
 import { machineStats, screenshot } from "./stats.ts";
 import { stopMachine } from "./stop.ts";
-import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "./types.ts";
+import type {
+  ConsoleAttachment,
+  ConsoleOptions,
+  ExecRequest,
+  ExecSession,
+  LogOptions,
+  VolumeAccess,
+} from "./types.ts";
+import { machineOf, noVolumes, resizeVolume } from "./volumes.ts";
 
 export interface MachinesOptions {
   home: string;
   runtime: string;
   images: ImageStore;
+  /** Where it is not given, no machine can have one. */
+  volumes?: VolumeAccess;
   log: Log;
   onEvent(event: MachineEvent): void;
 }
@@ -60,8 +74,7 @@ export interface MachinesOptions {
 /** All machines of one home. One process at a time may hold it: see skepd's lock. */
 export class Machines implements AsyncDisposable {
   readonly #context: Context;
-  readonly #damaged = new Map<string, DamagedMachine>();
-  readonly #mutex = new KeyedMutex();
+  #settled: Promise<unknown> = Promise.resolve();
 
   private constructor(context: Context) {
     this.#context = context;
@@ -69,17 +82,20 @@ export class Machines implements AsyncDisposable {
 
   /** Reads every machine's file and takes over those that run. */
   static async open(options: MachinesOptions): Promise<Machines> {
-    const { home, runtime, images, log, onEvent } = options;
+    const { home, runtime, images, volumes = noVolumes, log, onEvent } = options;
     let keys: ReturnType<typeof ownKeyPair> | undefined;
     const context: Context = {
       home,
       runtime,
       images,
+      volumes,
       log,
       programs: new QemuPrograms(),
       ssh: new SshConnections(),
       machines: new Map(),
+      damaged: new Map(),
       pending: new Set(),
+      turns: new KeyedMutex(),
       locks: new KeyedMutex(),
       emit: (event) => {
         onEvent(event);
@@ -99,17 +115,34 @@ export class Machines implements AsyncDisposable {
     };
     const machines = new Machines(context);
     await prepareHome(home);
-    await sweepLeftovers(context);
+    const sweepVolumes = await sweepLeftovers(context);
     await machines.#load();
     await adoptRunning(context);
     await sweepUnusedLayers(context).catch((error: unknown) =>
       log.warn({ err: error }, "cannot sweep layers"),
     );
+    machines.#settle(sweepVolumes);
     return machines;
   }
 
+  /** In the background, for it may have to start storaged; verbs on the machine wait for it. */
+  #settle(sweepVolumes: () => Promise<void>): void {
+    const { machines, turns, log } = this.#context;
+    const settled = [...machines.values()].map((machine) =>
+      turns
+        .run(machine.name, () => settleVolumes(machine))
+        .catch((error: unknown) => {
+          log.error({ machine: machine.name, err: error }, "cannot bring its volumes in order");
+        }),
+    );
+    const swept = sweepVolumes().catch((error: unknown) => {
+      log.error({ err: error }, "cannot remove the volumes of machines that were never finished");
+    });
+    this.#settled = Promise.all([...settled, swept]);
+  }
+
   async #load(): Promise<void> {
-    const { home, machines, log } = this.#context;
+    const { home, machines, damaged, log } = this.#context;
     const entries = await readdir(homePaths(home).machines, { withFileTypes: true });
     for (const entry of entries) {
       if (!entry.isDirectory() || entry.name.startsWith(".")) continue;
@@ -119,7 +152,8 @@ export class Machines implements AsyncDisposable {
         machines.set(entry.name, new Machine(this.#context, file, await readRunRecord(paths.run)));
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
-        this.#damaged.set(entry.name, { name: entry.name, reason });
+        const volumes = volumesOfDamaged(home, entry.name);
+        damaged.set(entry.name, { name: entry.name, reason, volumes });
         log.error({ machine: entry.name, err: error }, "machine is damaged");
       }
     }
@@ -143,13 +177,14 @@ export class Machines implements AsyncDisposable {
   list(): MachineView[] {
     this.#forgetVanished();
     const views = [...this.#context.machines.values()].map((machine) => machine.view());
-    for (const damaged of this.#damaged.values()) views.push(damagedView(this.#context.home, damaged));
+    for (const damaged of this.#context.damaged.values())
+      views.push(damagedView(this.#context.home, damaged));
     return views.sort((a, b) => a.name.localeCompare(b.name));
   }
 
   get(name: string): MachineView {
     this.#forgetVanished();
-    const damaged = this.#damaged.get(name);
+    const damaged = this.#context.damaged.get(name);
     return damaged === undefined ? this.#machine(name).view() : damagedView(this.#context.home, damaged);
   }
 
@@ -170,13 +205,14 @@ export class Machines implements AsyncDisposable {
         });
       }
     }
-    for (const name of this.#damaged.keys()) if (!present.has(name)) this.#damaged.delete(name);
+    for (const name of this.#context.damaged.keys())
+      if (!present.has(name)) this.#context.damaged.delete(name);
   }
 
   #machine(name: string): Machine {
     const machine = this.#context.machines.get(name);
     if (machine !== undefined) return machine;
-    const damaged = this.#damaged.get(name);
+    const damaged = this.#context.damaged.get(name);
     if (damaged !== undefined) {
       const path = machinePaths(this.#context.home, name).file;
       throw fail("MACHINE_DAMAGED", { name, why: damaged.reason, path });
@@ -191,8 +227,9 @@ export class Machines implements AsyncDisposable {
     if (request.from !== undefined) this.#machine(request.from);
     // The base must not start, change or vanish meanwhile.
     const make = () => createMachine(this.#context, request, work);
-    const locked = request.from === undefined ? make : () => this.#mutex.run(request.from as string, make);
-    const machine = await this.#mutex.run(request.name, async () => {
+    const locked =
+      request.from === undefined ? make : () => this.#context.turns.run(request.from as string, make);
+    const machine = await this.#context.turns.run(request.name, async () => {
       work.signal.throwIfAborted();
       const made = await locked();
       try {
@@ -210,7 +247,7 @@ export class Machines implements AsyncDisposable {
       } catch (error) {
         // Cancelled, it leaves nothing; one that is merely slow is kept to be looked at.
         if (work.signal.aborted) {
-          await this.#mutex.run(request.name, async () => {
+          await this.#context.turns.run(request.name, async () => {
             if (this.#context.machines.get(request.name) !== machine) return; // removed meanwhile
             await removeMachine(machine, { force: true }, quietWork());
           });
@@ -224,7 +261,7 @@ export class Machines implements AsyncDisposable {
   /** Works on a machine when no other verb does. Until then it may be gone, another one, or not wanted. */
   async #turn<T>(name: string, work: (machine: Machine) => Promise<T>, signal?: AbortSignal): Promise<T> {
     this.#machine(name);
-    return await this.#mutex.run(name, async () => {
+    return await this.#context.turns.run(name, async () => {
       signal?.throwIfAborted();
       return await work(this.#machine(name));
     });
@@ -260,11 +297,13 @@ export class Machines implements AsyncDisposable {
   }
 
   async remove(name: string, request: RemoveRequest, work: Work): Promise<void> {
-    const damaged = this.#damaged.get(name);
+    const damaged = this.#context.damaged.get(name);
     if (damaged !== undefined) {
       if (request.force !== true) this.#machine(name); // throws, and says how
+      for (const id of damaged.volumes) await this.#context.volumes.release(id, name);
+      if (damaged.volumes.length > 0) work.note(`kept: ${damaged.volumes.join(", ")}`);
       await discard(this.#context, machinePaths(this.#context.home, name).directory, `damaged-${name}`);
-      this.#damaged.delete(name);
+      this.#context.damaged.delete(name);
       this.#context.emit({ type: "machine.removed", subject: name, data: {} });
       return;
     }
@@ -285,6 +324,28 @@ export class Machines implements AsyncDisposable {
 
   async removePort(name: string, request: { hostPort: number; protocol?: "tcp" | "udp" }): Promise<Port[]> {
     return await this.#turn(name, (machine) => removePort(machine, request));
+  }
+
+  /** At once where the machine runs, at its next start where it is stopped. */
+  async attachVolume(name: string, request: AttachRequest, work: Work): Promise<MachineVolume> {
+    return await this.#turn(name, (machine) => attachVolume(machine, request, work), work.signal);
+  }
+
+  /** `volume` is an id or a name. Only data volumes; a guest that uses it is left alone unless by force. */
+  async detachVolume(name: string, volume: string, request: DetachRequest, work: Work): Promise<void> {
+    await this.#turn(name, (machine) => detachVolume(machine, volume, request, work), work.signal);
+  }
+
+  /** A volume has grown, and its server has had QEMU connect again: now its guest is told. */
+  async volumeResized(id: string, sizeBytes: number): Promise<void> {
+    const name = this.machineOf(id);
+    if (name === undefined) return;
+    await this.#turn(name, (machine) => resizeVolume(machine, id, sizeBytes));
+  }
+
+  /** The name of the machine that has a volume. */
+  machineOf(volumeId: string): string | undefined {
+    return machineOf(this.#context, volumeId);
   }
 
   async stats(name: string): Promise<MachineStats> {
@@ -360,7 +421,7 @@ export class Machines implements AsyncDisposable {
     const { home, machines, pending } = this.#context;
     const files = [...[...machines.values()].map(({ file }) => file), ...pending];
     for (const { image, name } of files) if (image !== null) add(image.digest, name);
-    for (const name of this.#damaged.keys()) {
+    for (const name of this.#context.damaged.keys()) {
       for (const digest of digestsOfDamaged(home, name)) add(digest, name);
     }
     return used;
@@ -368,7 +429,7 @@ export class Machines implements AsyncDisposable {
 
   async doctor(): Promise<Check[]> {
     const checks = await diagnose(this.#context);
-    for (const { name, reason } of this.#damaged.values()) {
+    for (const { name, reason } of this.#context.damaged.values()) {
       checks.push({
         name: `machine ${name}`,
         status: "failed",
@@ -399,6 +460,7 @@ export class Machines implements AsyncDisposable {
 
   /** Lets go of every machine; they run on. */
   async close(): Promise<void> {
+    await this.#settled;
     await Promise.all([...this.#context.machines.values()].map((machine) => machine.live?.detach()));
     await this.#context.ssh[Symbol.asyncDispose]();
     await this.#context.locks.run("ssh-config", async () => {}); // what is being written

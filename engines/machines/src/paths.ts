@@ -32,6 +32,11 @@ export function machinePaths(home: string, name: string): MachinePaths {
   };
 }
 
+/** In the directory of a machine that is being made: the names of the volumes that are made with it. */
+export function ownVolumesFile(directory: string): string {
+  return join(directory, "volumes.json");
+}
+
 export interface RuntimePaths {
   /** `<runtime directory>/<short id>`: dies with the host's boot. */
   directory: string;

@@ -7,10 +7,15 @@ import { sweepLayers } from "./disk.ts";
 import { fail } from "./errors.ts";
 import { clearRuntime } from "./live.ts";
 import type { Machine } from "./machine.ts";
+import { discardUnfinished, removeOwnVolumes, unfinishedVolumes } from "./own-volumes.ts";
 import { homePaths } from "./paths.ts";
 import { stopMachine } from "./stop.ts";
+import { releaseVolume } from "./volumes.ts";
 
-/** Removes a machine and every file of it. */
+/**
+ * Removes a machine and every file of it, and the volumes that are its own; data volumes are set free. The
+ * volumes go first, for as long as the machine is there the removal can be repeated.
+ */
 export async function removeMachine(machine: Machine, request: RemoveRequest, work: Work): Promise<void> {
   const { context, name, paths } = machine;
   if (machine.state !== "stopped") {
@@ -18,6 +23,13 @@ export async function removeMachine(machine: Machine, request: RemoveRequest, wo
     await stopMachine(machine, { force: true }, work);
   }
   work.report({ phase: `removing ${name}` });
+  for (const id of Object.keys(machine.run?.served ?? {})) await releaseVolume(machine, id);
+  const kept = machine.file.volumes.filter(({ role }) => role === "data" || request.keepVolumes === true);
+  const needed = request.keepVolumes === true ? [] : await removeOwnVolumes(machine);
+  if (kept.length > 0) work.note(`kept: ${kept.map(({ id }) => id).join(", ")}`);
+  if (needed.length > 0) {
+    work.note(`kept, for they have snapshots or clones: ${needed.join(", ")}; see: skep vol ls`);
+  }
   await discard(context, paths.directory, machine.file.id);
   await clearRuntime(machine);
   context.machines.delete(name);
@@ -54,12 +66,21 @@ export async function sweepUnusedLayers(context: Context): Promise<void> {
   });
 }
 
-/** Clears away what a killed skepd left half made or half removed. */
-export async function sweepLeftovers(context: Context): Promise<void> {
+/**
+ * Clears away what a killed skepd left half made or half removed. Gives back what is to be done in the
+ * background: what has volumes needs storaged.
+ */
+export async function sweepLeftovers(context: Context): Promise<() => Promise<void>> {
   const { machines } = homePaths(context.home);
+  const unfinished: string[] = [];
   for (const name of await readdir(machines)) {
-    if (name.startsWith(".new-") || name.startsWith(".rm-")) {
-      await rm(join(machines, name), { recursive: true, force: true });
-    }
+    const directory = join(machines, name);
+    if (!name.startsWith(".new-") && !name.startsWith(".rm-")) continue;
+    if (name.startsWith(".new-") && (await unfinishedVolumes(directory)) !== undefined)
+      unfinished.push(directory);
+    else await rm(directory, { recursive: true, force: true });
   }
+  return async () => {
+    for (const directory of unfinished) await discardUnfinished(context, directory);
+  };
 }

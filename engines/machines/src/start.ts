@@ -13,15 +13,7 @@ import {
 } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  bootId,
-  ensureDirectory,
-  exists,
-  isErrno,
-  processStartTime,
-  type Work,
-  writeVersionedJson,
-} from "@skep/base";
+import { bootId, ensureDirectory, exists, isErrno, processStartTime, type Work } from "@skep/base";
 import { QmpClient } from "@skep/qmp";
 import { type AcceleratorVerdict, chooseAccelerator } from "./accelerator.ts";
 import { admit } from "./admission.ts";
@@ -37,6 +29,8 @@ import { homePaths, memoryDirectory, socketPathLimit } from "./paths.ts";
 import { portOwner } from "./ports.ts";
 import { findProcess, type QemuProcess, waitGone } from "./process.ts";
 import { findFirmware, type Qemu } from "./qemu.ts";
+import { settleVolumes } from "./settle.ts";
+import { releaseVolumes, serveVolumes } from "./volumes.ts";
 
 /** QEMU answers its monitor within a second or so; a host under heavy load may take longer. */
 const monitorTimeoutMs = 60_000;
@@ -53,6 +47,7 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
     const orphan = findProcess(file, machine.runtime.pid);
     if (orphan !== undefined) {
       await adoptMachine(machine, orphan);
+      await settleVolumes(machine);
       return;
     }
     const running = [...context.machines.values()].filter(
@@ -81,6 +76,17 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
       });
     }
     await prepare(machine);
+    machine.run = {
+      version: 1,
+      startedAt: new Date().toISOString(),
+      bootId: bootId(),
+      accelerator: verdict.accelerator,
+      qemuVersion: qemu.version,
+      stoppedAt: null,
+      reason: null,
+      served: machine.run?.served ?? {},
+    };
+    await serveVolumes(machine, work);
     work.signal.throwIfAborted();
     await launch(machine, qemu, verdict);
   } catch (error) {
@@ -90,6 +96,7 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
       machine.setState("running", monitorSilent);
     } else {
       await clearRuntime(machine);
+      await releaseVolumes(machine);
       machine.setState("stopped", (error as Error).message.split("\n")[0]);
     }
     throw error;
@@ -143,8 +150,9 @@ async function prepare(machine: Machine): Promise<void> {
   await prepareFirmware(machine);
 }
 
-/** A UEFI machine's variables, which its command line names: made once and kept. */
+/** A UEFI machine's variables, which its command line names: made once and kept, unless on a volume. */
 export async function prepareFirmware({ file, paths }: Machine): Promise<void> {
+  if (file.volumes.some(({ role }) => role === "efi")) return;
   if (file.firmware !== "uefi" || (await exists(paths.efiVars))) return;
   await copyFile((await findFirmware(file.arch)).vars, paths.efiVars);
   await giveTo(file.uid, paths.efiVars, 0o600);
@@ -189,6 +197,7 @@ export async function commandLine(
     paths,
     runtime,
     firmwareCode: file.firmware === "uefi" ? (await findFirmware(file.arch)).code : null,
+    served: machine.run?.served ?? {},
   });
 }
 
@@ -197,16 +206,7 @@ async function launch(machine: Machine, qemu: Qemu, verdict: AcceleratorVerdict)
   const { context } = machine;
   for (let attempt = 1; ; attempt += 1) {
     await moveTakenPorts(machine);
-    machine.run = {
-      version: 1,
-      startedAt: new Date().toISOString(),
-      bootId: bootId(),
-      accelerator: verdict.accelerator,
-      qemuVersion: qemu.version,
-      stoppedAt: null,
-      reason: null,
-    };
-    await writeVersionedJson(machine.paths.run, machine.run);
+    await machine.saveRun(() => ({ startedAt: new Date().toISOString() }));
     const logSize = await stat(machine.paths.qemuLog).then(
       ({ size }) => size,
       () => 0,

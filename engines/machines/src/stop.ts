@@ -3,9 +3,12 @@ import type { Work } from "@skep/base";
 import { clearRuntime, type LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import { findProcess, signalProcess, waitGone } from "./process.ts";
+import { releaseVolumes, volumesReady } from "./volumes.ts";
 
 /** Default limits of each step, in milliseconds. */
 const limits = { acpi: 50_000, agent: 20_000, quit: 15_000, kill: 10_000 };
+/** QEMU tries every 16 s at the latest to reach a storage server that is back, and flushes to it then. */
+const reconnectMs = 20_000;
 /** A guest early in its boot misses a press of the power button, so it is pressed again. */
 const pressEveryMs = 5000;
 
@@ -15,6 +18,7 @@ const pressEveryMs = 5000;
  */
 export async function stopMachine(machine: Machine, request: StopRequest, work: Work): Promise<void> {
   const { live } = machine;
+  await storageBack(machine, request, work);
   if (live === undefined) return await endUnheard(machine, work);
   live.stopRequested = true;
   const before = machine.state;
@@ -39,6 +43,16 @@ export async function stopMachine(machine: Machine, request: StopRequest, work: 
   }
 }
 
+/** By force a machine ends also where its volumes cannot be had: what storaged was given, it has. */
+async function storageBack(machine: Machine, request: StopRequest, work: Work): Promise<void> {
+  try {
+    await volumesReady(machine, work.signal);
+  } catch (error) {
+    if (request.force !== true || work.signal.aborted) throw error;
+    work.note(`the volumes of ${machine.name} are not served: ${(error as Error).message}`);
+  }
+}
+
 /** A QEMU whose monitor somebody else holds still ends cleanly at SIGTERM. */
 async function endUnheard(machine: Machine, work: Work): Promise<void> {
   if (machine.state === "stopped") return;
@@ -51,6 +65,7 @@ async function endUnheard(machine: Machine, work: Work): Promise<void> {
       await waitGone(process, limits.kill);
     }
     await clearRuntime(machine);
+    await releaseVolumes(machine);
   }
   machine.setState("stopped");
 }
@@ -93,7 +108,8 @@ async function askAgent(live: LiveMachine, limitMs: number, work: Work): Promise
 async function end(live: LiveMachine, work: Work): Promise<void> {
   work.report({ phase: `ending ${live.machine.name}` });
   await live.qmp.execute("quit", {}, { timeoutMs: 5000 }).catch(() => undefined);
-  if (await goneWithin(live, limits.quit)) return;
+  const patience = live.machine.file.volumes.length > 0 ? reconnectMs : 0;
+  if (await goneWithin(live, limits.quit + patience)) return;
   work.note(`QEMU of ${live.machine.name} does not end; killing it`);
   signalProcess(live.process, "SIGKILL");
   await goneWithin(live, limits.kill);

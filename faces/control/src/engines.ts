@@ -16,6 +16,7 @@ import type {
   MachineEdit,
   MachineRequest,
   MachineStats,
+  MachineVolume,
   ObjectPage,
   Port,
   PortRequest,
@@ -44,6 +45,18 @@ export interface MachineEngine {
   edit(name: string, edit: MachineEdit, work: Work): Promise<Machine>;
   addPort(name: string, port: PortRequest): Promise<Port[]>;
   removePort(name: string, port: { hostPort: number; protocol: "tcp" | "udp" }): Promise<Port[]>;
+  /** At once where it runs, at the next start where it is stopped. */
+  attachVolume(
+    name: string,
+    request: { volume: string; readOnly?: boolean },
+    work: Work,
+  ): Promise<MachineVolume>;
+  /** `volume` is an id or a name. */
+  detachVolume(name: string, volume: string, request: { force?: boolean }, work: Work): Promise<void>;
+  /** Tells a running guest of a volume that has grown, once its server has. */
+  volumeResized(id: string, sizeBytes: number): Promise<void>;
+  /** The machine that has a volume. */
+  machineOf(volumeId: string): string | undefined;
   stats(name: string): Promise<MachineStats>;
   screenshot(name: string): Promise<Buffer>;
   qemuCommand(name: string): Promise<QemuCommand>;

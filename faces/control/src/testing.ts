@@ -6,7 +6,15 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Duplex, PassThrough, Readable } from "node:stream";
 import { type Accounts, openAccounts } from "@skep/accounts";
-import type { Machine, MachineRequest, Port, PortRequest, Storage, StorageUp } from "@skep/api/schemas";
+import type {
+  Machine,
+  MachineRequest,
+  MachineVolume,
+  Port,
+  PortRequest,
+  Storage,
+  StorageUp,
+} from "@skep/api/schemas";
 import { SkepError, type Work } from "@skep/base";
 import type { StoredImage } from "@skep/images";
 import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "@skep/machines";
@@ -44,6 +52,7 @@ export class DirectoryMachines implements MachineEngine {
   readonly #directory: string;
   readonly #states = new Map<string, Machine["state"]>();
   readonly #ports = new Map<string, Port[]>();
+  readonly #volumes = new Map<string, MachineVolume[]>();
   /** What the last exec session was told, for tests to look at. */
   readonly execEvents: string[] = [];
 
@@ -76,6 +85,7 @@ export class DirectoryMachines implements MachineEngine {
       accelerator: null,
       ports: this.#ports.get(name) ?? [],
       dataDisks: [],
+      volumes: this.#volumes.get(name) ?? [],
       ssh: null,
       mac: "52:54:00:00:00:01",
       autostart: false,
@@ -149,6 +159,32 @@ export class DirectoryMachines implements MachineEngine {
     );
     this.#ports.set(name, left);
     return left;
+  }
+
+  async attachVolume(name: string, { volume: id, readOnly = false }: { volume: string; readOnly?: boolean }) {
+    const volumes = this.#volumes.get(name) ?? [];
+    const volume: MachineVolume = {
+      id,
+      role: "data",
+      readOnly,
+      sizeBytes: 4096,
+      slot: volumes.length,
+      device: null,
+      detaching: false,
+    };
+    this.#volumes.set(name, [...volumes, volume]);
+    return volume;
+  }
+
+  async detachVolume(name: string, id: string): Promise<void> {
+    const left = (this.#volumes.get(name) ?? []).filter((volume) => volume.id !== id);
+    this.#volumes.set(name, left);
+  }
+
+  async volumeResized(): Promise<void> {}
+
+  machineOf(id: string): string | undefined {
+    return [...this.#volumes].find(([, volumes]) => volumes.some((volume) => volume.id === id))?.[0];
   }
 
   async stats(name: string) {

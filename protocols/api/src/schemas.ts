@@ -50,6 +50,26 @@ export const Port = Type.Object(
 );
 export type Port = Static<typeof Port>;
 
+const VolumeName = Type.String({ minLength: 1, maxLength: 64, description: "a volume's id or name" });
+
+/** A volume as a machine has it. `root` and `efi` belong to the machine, `data` is only attached. */
+export const MachineVolume = Type.Object(
+  {
+    id: Type.String(),
+    role: Type.Union([Type.Literal("data"), Type.Literal("root"), Type.Literal("efi")]),
+    readOnly: Type.Boolean(),
+    sizeBytes: Type.Integer(),
+    /** The root port where it is plugged in. */
+    slot: Nullable(Type.Integer()),
+    /** Where udev shows it in the guest: `/dev/disk/by-id/virtio-vol0123456789abcdef0`. */
+    device: Nullable(Type.String()),
+    /** The guest was asked to give it up and has not yet. */
+    detaching: Type.Boolean(),
+  },
+  { $id: "MachineVolume" },
+);
+export type MachineVolume = Static<typeof MachineVolume>;
+
 /** What a new machine shall be. Exactly one of `image`, `from`, `cdrom`, or none for the default image. */
 export const MachineRequest = Type.Object(
   {
@@ -66,6 +86,19 @@ export const MachineRequest = Type.Object(
     dataDisks: Type.Optional(
       Type.Array(Type.Object({ sizeBytes: Type.Integer({ minimum: 1 }) }, strict), { maxItems: 16 }),
     ),
+    rootVolume: Type.Optional(
+      Type.Object(
+        { sizeBytes: Type.Optional(Type.Integer({ minimum: 1, description: "default: diskBytes" })) },
+        { ...strict, description: "the disk is a new volume, filled from the image" },
+      ),
+    ),
+    volumes: Type.Optional(
+      Type.Array(Type.Object({ volume: VolumeName, readOnly: Type.Optional(Type.Boolean()) }, strict), {
+        maxItems: 8,
+        description: "attached from the start",
+      }),
+    ),
+    efiVolume: Type.Optional(Type.Boolean({ description: "UEFI variables on a new volume" })),
     sshKeys: Type.Optional(Type.Array(Type.String({ maxLength: 16_384 }), { maxItems: 256 })),
     user: Type.Optional(Type.String({ description: "login user; default: the image's" })),
     userData: Type.Optional(Type.String({ maxLength: 4_194_304 })),
@@ -110,6 +143,7 @@ export const Machine = Type.Object(
     accelerator: Nullable(Type.String()),
     ports: Type.Array(Port),
     dataDisks: Type.Array(Type.Object({ sizeBytes: Type.Integer() })),
+    volumes: Type.Array(MachineVolume),
     ssh: Nullable(Type.Object({ host: Type.String(), port: Type.Integer(), user: Type.String() })),
     mac: Type.String(),
     autostart: Type.Boolean(),
@@ -158,7 +192,10 @@ export const StopRequest = Type.Object(
 export type StopRequest = Static<typeof StopRequest>;
 
 export const RemoveRequest = Type.Object(
-  { force: Type.Optional(Type.Boolean({ description: "stop it first if it runs" })) },
+  {
+    force: Type.Optional(Type.Boolean({ description: "stop it first if it runs" })),
+    keepVolumes: Type.Optional(Type.Boolean({ description: "also its root and efi volume" })),
+  },
   { ...strict, $id: "RemoveRequest" },
 );
 export type RemoveRequest = Static<typeof RemoveRequest>;

@@ -8,7 +8,7 @@ import {
   Port,
   PortRequest,
   QemuCommand,
-  type RemoveRequest,
+  RemoveRequest,
   StartRequest,
   StopRequest,
 } from "@skep/api/schemas";
@@ -97,7 +97,7 @@ export function machineRoutes(app: App, { machines, jobs }: Context): void {
         operationId: "removeMachine",
         tags,
         params: nameParams,
-        querystring: Type.Object({ force: Type.Optional(Type.Boolean()) }, strict),
+        querystring: RemoveRequest,
         response: answers(202, Job),
       },
     },

@@ -261,6 +261,15 @@ export interface Machine {
   dataDisks: {
     sizeBytes: number;
   }[];
+  volumes: ({
+    id: string;
+    role: "data" | "root" | "efi";
+    readOnly: boolean;
+    sizeBytes: number;
+    slot: number | null;
+    device: string | null;
+    detaching: boolean;
+  })[];
   ssh: {
     host: string;
     port: number;
@@ -313,6 +322,19 @@ export interface MachineRequest {
   dataDisks?: {
     sizeBytes: number;
   }[];
+  /** the disk is a new volume, filled from the image */
+  rootVolume?: {
+    /** default: diskBytes */
+    sizeBytes?: number;
+  };
+  /** attached from the start */
+  volumes?: {
+    /** a volume's id or name */
+    volume: string;
+    readOnly?: boolean;
+  }[];
+  /** UEFI variables on a new volume */
+  efiVolume?: boolean;
   sshKeys?: string[];
   /** login user; default: the image's */
   user?: string;
@@ -339,6 +361,16 @@ export interface MachineStats {
   diskAllocatedBytes: number;
   networkReceivedBytes: number | null;
   networkSentBytes: number | null;
+}
+
+export interface MachineVolume {
+  id: string;
+  role: "data" | "root" | "efi";
+  readOnly: boolean;
+  sizeBytes: number;
+  slot: number | null;
+  device: string | null;
+  detaching: boolean;
 }
 
 export interface ObjectPage {
@@ -403,6 +435,8 @@ export interface QemuCommand {
 export interface RemoveRequest {
   /** stop it first if it runs */
   force?: boolean;
+  /** also its root and efi volume */
+  keepVolumes?: boolean;
 }
 
 export interface Scope {
@@ -696,7 +730,7 @@ export interface Operations {
     response: undefined;
   };
   removeMachine: {
-    params: { path: { name: string }; query?: { force?: boolean } };
+    params: { path: { name: string }; query?: { force?: boolean; keepVolumes?: boolean } };
     response: Job;
   };
   /** Removes objects, or hides them behind delete markers where the bucket keeps versions. */
