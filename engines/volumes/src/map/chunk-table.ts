@@ -102,7 +102,8 @@ export class ChunkTable {
 
   /** Into the lowest free slot, or the one that is given, which must be free; no block of it is live yet. */
   add(row: ChunkRow, slot: number = this.freeSlots(1)[0] as number): number {
-    if (!(slot >= 0 && slot < maxSlots) || this.has(slot)) throw new RangeError(`slot ${slot} cannot be taken`);
+    if (!(slot >= 0 && slot < maxSlots) || this.has(slot))
+      throw new RangeError(`slot ${slot} cannot be taken`);
     if (!(row.blocks > 0)) throw new RangeError(`a chunk in slot ${slot} has no blocks`);
     const index = Math.floor(slot / segmentRows);
     while (this.#segments.length <= index) this.#segments.push(undefined);

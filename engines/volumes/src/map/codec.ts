@@ -89,7 +89,9 @@ export async function encodeMapObject(object: MapObject, codec: MapCodec = {}): 
   }
   const header = new Uint8Array(headerBytes);
   const view = new DataView(header.buffer);
-  const jsonBytes = bodyBytes - sizeOf(0, object.removed.length, object.rows.length / rowWords, object.extents.length / extentWords);
+  const jsonBytes =
+    bodyBytes -
+    sizeOf(0, object.removed.length, object.rows.length / rowWords, object.extents.length / extentWords);
   view.setUint32(0, magic, true);
   view.setUint16(4, 1, true);
   view.setUint8(6, object.kind === "base" ? 1 : 2);
@@ -127,7 +129,8 @@ export async function decodeMapObject(bytes: Uint8Array, codec: MapCodec = {}): 
   const kind = view.getUint8(6);
   const flags = view.getUint8(7);
   if (kind !== 1 && kind !== 2) throw new MapDamaged(`it is of kind ${kind}`);
-  if (flags > 3 || header.subarray(36).some((byte) => byte !== 0)) throw new MapDamaged("it has unknown flags");
+  if (flags > 3 || header.subarray(36).some((byte) => byte !== 0))
+    throw new MapDamaged("it has unknown flags");
   const version = view.getUint32(8, true);
   const jsonBytes = view.getUint32(12, true);
   const counts = {
@@ -137,8 +140,12 @@ export async function decodeMapObject(bytes: Uint8Array, codec: MapCodec = {}): 
   };
   const bodyBytes = view.getUint32(32, true);
   if (version === 0) throw new MapDamaged("it has version 0");
-  if (jsonBytes % 4 !== 0 || jsonBytes > maxSources * 32) throw new MapDamaged("its list of volumes is too long");
-  if (sizeOf(jsonBytes, counts.removed, counts.rows, counts.extents) !== bodyBytes || bodyBytes > maxBodyBytes) {
+  if (jsonBytes % 4 !== 0 || jsonBytes > maxSources * 32)
+    throw new MapDamaged("its list of volumes is too long");
+  if (
+    sizeOf(jsonBytes, counts.removed, counts.rows, counts.extents) !== bodyBytes ||
+    bodyBytes > maxBodyBytes
+  ) {
     throw new MapDamaged("its counts do not match its size");
   }
   if (kind === 1 && counts.removed > 0) throw new MapDamaged("a base removes chunks");
@@ -153,7 +160,8 @@ export async function decodeMapObject(bytes: Uint8Array, codec: MapCodec = {}): 
     if (codec.decompress === undefined) throw new MapDamaged("it is compressed, which was not expected");
     body = await attempt(() => codec.decompress?.(body, bodyBytes), "it does not decompress");
   }
-  if (body.length !== bodyBytes) throw new MapDamaged(`its body has ${body.length} bytes instead of ${bodyBytes}`);
+  if (body.length !== bodyBytes)
+    throw new MapDamaged(`its body has ${body.length} bytes instead of ${bodyBytes}`);
   if (body.byteOffset % 4 !== 0) body = body.slice();
 
   const sources = sourcesOf(body.subarray(0, jsonBytes));
@@ -232,9 +240,10 @@ function checkRows({ removed, rows, sources, version }: MapObject): void {
   }
   let previous = -1;
   for (let i = 0; i < rows.length; i += rowWords) {
-    const [slot, source, , , bytes, header, blocks, birth, death] = rows.subarray(i, i + rowWords) as unknown as [
-      number, number, number, number, number, number, number, number, number,
-    ];
+    const [slot, source, , , bytes, header, blocks, birth, death] = rows.subarray(
+      i,
+      i + rowWords,
+    ) as unknown as [number, number, number, number, number, number, number, number, number];
     if (slot >= maxSlots || slot <= previous) throw new MapDamaged(`its chunk slot ${slot} is out of order`);
     previous = slot;
     if (source >= sources.length) throw new MapDamaged(`chunk slot ${slot} is of a volume it does not name`);

@@ -1,4 +1,4 @@
-import { ChunkTable, type ChunkRow } from "./chunk-table.ts";
+import { type ChunkRow, ChunkTable } from "./chunk-table.ts";
 import { extentWords, MapDamaged, type MapObject, newMapObject, rowWords } from "./codec.ts";
 import { ExtentMap, hole } from "./extent-map.ts";
 
@@ -183,7 +183,7 @@ export class DurableMap {
     pause: Pause,
     visit: (block: number, count: number, slot: number, ordinal: number) => boolean,
   ): Promise<void> {
-    const sliceBlocks = 2 ** 18; // at most that many runs
+    const sliceBlocks = 2 ** 16; // at most that many runs
     let more = true;
     let since = 0;
     for (let at = this.extents.firstMapped(0, 2 ** 32); more && at < 2 ** 32; ) {
@@ -228,7 +228,8 @@ export class DurableMap {
 
   #removeRow(slot: number): void {
     if (!this.chunks.has(slot)) throw new MapDamaged(`it removes chunk slot ${slot}, which is free`);
-    if (this.chunks.live(slot) > 0) throw new MapDamaged(`it removes chunk slot ${slot}, which has live blocks`);
+    if (this.chunks.live(slot) > 0)
+      throw new MapDamaged(`it removes chunk slot ${slot}, which has live blocks`);
     this.chunks.remove(slot);
   }
 
@@ -252,11 +253,14 @@ export class DurableMap {
         this.extents.remove(block, count, this.#replaced);
         continue;
       }
-      if (block + count > limit) throw new MapDamaged(`block ${block + count - 1} is behind the volume's end`);
+      if (block + count > limit)
+        throw new MapDamaged(`block ${block + count - 1} is behind the volume's end`);
       const written = this.chunks.blocks(slot);
       if (written === 0) throw new MapDamaged(`block ${block} lies in chunk slot ${slot}, which is free`);
-      if (ordinal + count > written) throw new MapDamaged(`block ${block} lies behind the end of chunk slot ${slot}`);
-      if (this.chunks.death(slot) !== 0) throw new MapDamaged(`block ${block} lies in chunk slot ${slot}, which is dead`);
+      if (ordinal + count > written)
+        throw new MapDamaged(`block ${block} lies behind the end of chunk slot ${slot}`);
+      if (this.chunks.death(slot) !== 0)
+        throw new MapDamaged(`block ${block} lies in chunk slot ${slot}, which is dead`);
       this.extents.set(block, count, slot, ordinal, this.#replaced);
       if (this.chunks.addLive(slot, count) > written) {
         throw new MapDamaged(`chunk slot ${slot} holds blocks twice`);

@@ -86,7 +86,10 @@ export class ExtentMap {
 
   /** `replaced` is told each run that was there before (no holes), before it goes. */
   set(block: number, count: number, source: number, position: number, replaced?: Visit): void {
-    if (source === hole) return this.remove(block, count, replaced);
+    if (source === hole) {
+      this.remove(block, count, replaced);
+      return;
+    }
     const end = checkedEnd(block, count);
     const step = source === zero ? 0 : this.#step;
     let sharedPage: Page | undefined;
@@ -167,7 +170,8 @@ export class ExtentMap {
         if (page === undefined) continue;
         runs.length = 0;
         for (let i = 0; i < page.used * 3; i += 3) {
-          if (gone(page.words[i + 1] as number, page.words[i + 2] as number)) runs.push(page.words[i] as number);
+          if (gone(page.words[i + 1] as number, page.words[i + 2] as number))
+            runs.push(page.words[i] as number);
         }
         if (runs.length === page.used) this.#dropPage(shared as Directory, index, slot);
         else for (const run of runs) this.#removeInPage(index, slot, startOf(run), endOf(run));
@@ -227,7 +231,8 @@ export class ExtentMap {
     const most = Math.min(count, pageBlocks - start);
     this.foundSource = hole;
     this.foundPosition = 0;
-    const page = this.#directories[Math.floor(block / directoryBlocks)]?.pages[(block >>> 12) % directoryPages];
+    const page =
+      this.#directories[Math.floor(block / directoryBlocks)]?.pages[(block >>> 12) % directoryPages];
     if (page === undefined) return most;
     const i = search(page, start) * 3;
     if (i === page.used * 3) return most;
@@ -302,7 +307,11 @@ export class ExtentMap {
   #ownPage(directory: Directory, slot: number): Page {
     const page = directory.pages[slot];
     if (page !== undefined && !page.shared) return page;
-    const own: Page = { words: page?.words.slice() ?? new Uint32Array(6), used: page?.used ?? 0, shared: false };
+    const own: Page = {
+      words: page?.words.slice() ?? new Uint32Array(6),
+      used: page?.used ?? 0,
+      shared: false,
+    };
     if (page === undefined) directory.used++;
     this.#memoryBytes += pageOverhead + own.words.byteLength;
     directory.pages[slot] = own;
@@ -407,7 +416,11 @@ export class ExtentMap {
         leftSource = words[first * 3 + 1] as number;
         leftPosition = words[first * 3 + 2] as number;
       }
-      if (left >= 0 && leftSource === source && this.#advance(source, leftPosition, start - left) === position) {
+      if (
+        left >= 0 &&
+        leftSource === source &&
+        this.#advance(source, leftPosition, start - left) === position
+      ) {
         newStart = left;
         newPosition = leftPosition;
         left = -1;
@@ -418,7 +431,11 @@ export class ExtentMap {
         rightPosition = words[last * 3 + 2] as number;
         last++;
       }
-      if (right >= 0 && rightSource === source && this.#advance(source, position, stop - start) === rightPosition) {
+      if (
+        right >= 0 &&
+        rightSource === source &&
+        this.#advance(source, position, stop - start) === rightPosition
+      ) {
         newStop = right;
         right = -1;
       }
