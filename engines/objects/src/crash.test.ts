@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { CrashRun } from "./testing/crash-run.ts";
 
-// Thousands more: npm run test:crash -- --seeds 10000
+// Thousands more: npm run test:crash -- --only objects --seeds 10000
 const seeds = Number(process.env.SKEP_CRASH_SEEDS ?? 120);
 
 describe("after a crash or a power loss", () => {
@@ -10,7 +10,7 @@ describe("after a crash or a power loss", () => {
       try {
         await new CrashRun(seed).run();
       } catch (error) {
-        t.diagnostic(`once more: npm run test:crash -- --seed ${seed}`);
+        t.diagnostic(`once more: npm run test:crash -- --only objects --seed ${seed}`);
         throw error;
       }
     }
