@@ -94,3 +94,9 @@ export async function cutOff({ qmp }: LiveMachine, volume: VolumeOfMachine): Pro
     throw error;
   }
 }
+
+/** The server has dropped the connection: with its next request QEMU makes one anew, and learns the size. */
+export async function showSize({ qmp }: LiveMachine, id: string, sizeBytes: number): Promise<void> {
+  await qmp.hmp(`qemu-io ${id} "read 0 512"`);
+  await qmp.execute("block_resize", { "node-name": id, size: sizeBytes });
+}

@@ -3,6 +3,7 @@ import type { Context } from "./context.ts";
 import { fail } from "./errors.ts";
 import type { Machine } from "./machine.ts";
 import type { VolumeOfMachine } from "./machine-file.ts";
+import { showSize } from "./plug.ts";
 import type { VolumeAccess } from "./types.ts";
 
 /** For an installation that serves none. */
@@ -86,7 +87,7 @@ export async function releaseVolumes(machine: Machine): Promise<void> {
 export async function resizeVolume(machine: Machine, id: string, sizeBytes: number): Promise<void> {
   if (!machine.file.volumes.some((volume) => volume.id === id)) return;
   await volumesReady(machine);
-  await machine.live?.qmp.execute("block_resize", { "node-name": id, size: sizeBytes });
+  if (machine.live !== undefined) await showSize(machine.live, id, sizeBytes);
   await changeVolume(machine, id, { sizeBytes });
 }
 
