@@ -10,6 +10,8 @@ class Inode {
   content: Buffer = Buffer.alloc(0);
   stable: Buffer = Buffer.alloc(0);
   pending: Change[] = [];
+  /** A failed flush has dropped changes that readers still see. */
+  hasLost = false;
 
   change(change: Change): void {
     this.content = applied(this.content, change);
@@ -17,8 +19,14 @@ class Inode {
   }
 
   sync(): void {
-    this.stable = this.content;
+    this.stable = this.hasLost ? this.pending.reduce(applied, this.stable) : this.content;
     this.pending = [];
+  }
+
+  /** As Linux does it: what could not be written counts as written from then on. */
+  failSync(): void {
+    this.pending = [];
+    this.hasLost = true;
   }
 }
 
@@ -47,6 +55,8 @@ export class SimulatedFiles implements Files {
   #schedule: Schedule;
   /** How often a write fails because the disk is full. */
   fullProbability = 0;
+  /** How often a flush of a file fails, after which what it should have flushed is not on the disk. */
+  syncFailureProbability = 0;
   freeBytes = Number.POSITIVE_INFINITY;
 
   constructor(random: Random, schedule: Schedule) {
@@ -83,6 +93,7 @@ export class SimulatedFiles implements Files {
         }
       }
       inode.content = content;
+      inode.hasLost = false;
       inode.sync();
     }
     this.#names = names;
@@ -133,6 +144,10 @@ export class SimulatedFiles implements Files {
       write: (buffers, position) => this.#write(path, inode, Buffer.concat(buffers), position),
       datasync: () => {
         this.#step();
+        if (this.#random.chance(this.syncFailureProbability)) {
+          inode.failSync();
+          throw failure("EIO", path);
+        }
         inode.sync();
       },
       truncate: (size) => {
@@ -172,7 +187,10 @@ export class SimulatedFiles implements Files {
     return {
       read: (buffer, position) => later(() => file.read(buffer, position)),
       write: (buffers, position) => later(() => file.write(buffers, position)),
+      readSync: (buffer, position) => file.read(buffer, position),
+      writeSync: (buffers, position) => file.write(buffers, position),
       datasync: () => later(() => file.datasync()),
+      truncate: (sizeBytes) => later(() => file.truncate(sizeBytes)),
       size: () => later(() => file.size()),
       close: async () => undefined,
     };
@@ -211,6 +229,13 @@ export class SimulatedFiles implements Files {
   async unlink(path: string): Promise<void> {
     await this.#schedule.turn();
     this.unlinkSync(path);
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    await this.#schedule.turn();
+    this.#step();
+    this.#names.set(to, this.#inode(from));
+    this.#names.delete(from);
   }
 
   syncDirectorySync(path: string): void {

@@ -1,0 +1,3 @@
+export { Random } from "./random.ts";
+export { Crash, Schedule } from "./schedule.ts";
+export { SimulatedFiles } from "./simulated-files.ts";
