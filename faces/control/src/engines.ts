@@ -23,10 +23,21 @@ import type {
   Pruned,
   QemuCommand,
   RemoveRequest,
+  SnapshotCreate,
   StartRequest,
   StopRequest,
   Storage,
   StorageUp,
+  Volume,
+  VolumeAdopt,
+  VolumeCheckReport,
+  VolumeClone,
+  VolumeCreate,
+  VolumeEdit,
+  VolumeExport,
+  VolumeImport,
+  VolumeRemove,
+  VolumeSnapshot,
 } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 import type { StoredImage } from "@skep/images";
@@ -105,4 +116,34 @@ export interface StorageEngine {
   /** Prometheus' text format; empty while it does not run. */
   metrics(): Promise<string>;
   doctor(thorough: boolean): Promise<Check[]>;
+}
+
+/** What `vol gc` has done. */
+export interface VolumeGarbage {
+  deletedObjects: number;
+  deletedBytes: number;
+  rewrittenBytes: number;
+}
+
+/** Volumes. Each is named by id or name; a snapshot of it by id or name. Whatever is asked of it starts storaged. */
+export interface VolumeEngine {
+  list(): Promise<Volume[]>;
+  get(volume: string): Promise<Volume>;
+  create(request: VolumeCreate): Promise<Volume>;
+  adopt(request: VolumeAdopt): Promise<Volume>;
+  edit(volume: string, change: VolumeEdit): Promise<Volume>;
+  /** Served clients have connected anew, and know the size, when it returns. */
+  resize(volume: string, sizeBytes: number): Promise<Volume>;
+  /** Fences the host that has it open. */
+  takeOver(volume: string): Promise<void>;
+  remove(volume: string, request: VolumeRemove, work: Work): Promise<void>;
+  snapshot(volume: string, request: SnapshotCreate, work: Work): Promise<VolumeSnapshot>;
+  removeSnapshot(volume: string, snapshot: string): Promise<void>;
+  clone(request: VolumeClone, work: Work): Promise<Volume>;
+  collectGarbage(volume: string, work: Work): Promise<VolumeGarbage>;
+  check(volume: string, work: Work): Promise<VolumeCheckReport>;
+  /** A failed one leaves no volume. */
+  import(request: VolumeImport, work: Work): Promise<Volume>;
+  /** `source` as a clone's. A failed one leaves no file. */
+  export(source: string, request: VolumeExport, work: Work): Promise<{ path: string; bytes: number }>;
 }

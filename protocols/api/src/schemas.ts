@@ -5,6 +5,7 @@
 import { type Static, type TSchema, Type } from "typebox";
 
 export * from "./storage-schemas.ts";
+export * from "./volume-schemas.ts";
 
 const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 const strict = { additionalProperties: false } as const;

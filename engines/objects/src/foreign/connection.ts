@@ -15,6 +15,8 @@ export interface ForeignOptions {
   pathStyle?: boolean;
   /** Certificates (PEM) to trust besides the system's. */
   ca?: string;
+  /** False: any certificate will do. */
+  verify?: boolean;
   /** A connection that is still for so long has failed; 30 s without. */
   timeoutMs?: number;
   /** Tries of each request; 4 without. */
@@ -67,7 +69,11 @@ export class Connection implements Disposable {
         connectionTimeout: Math.min(timeoutMs, 10_000),
         socketTimeout: timeoutMs,
         httpAgent: agent,
-        httpsAgent: options.ca === undefined ? agent : { ...agent, ca: options.ca },
+        httpsAgent: {
+          ...agent,
+          ...(options.ca === undefined ? {} : { ca: options.ca }),
+          ...(options.verify === false ? { rejectUnauthorized: false } : {}),
+        },
       },
     });
   }
