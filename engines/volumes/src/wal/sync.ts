@@ -1,0 +1,83 @@
+import type { Files } from "@skep/objects/files";
+import type { Segment } from "./segment.ts";
+
+/**
+ * Group commit: one round of fdatasync at a time over all segments with unsynced bytes. Whoever asks during a
+ * round waits for the next one, together with all others, unless nothing was written since it began.
+ */
+export class SyncRounds {
+  readonly #files: Files;
+  readonly #directory: string;
+  #unsynced = new Set<Segment>();
+  /** A new file's name is not on stable storage yet. */
+  #hasNewNames = false;
+  #running: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
+  #failure: unknown;
+
+  constructor(files: Files, directory: string) {
+    this.#files = files;
+    this.#directory = directory;
+  }
+
+  /** Throws once a sync has failed: what the kernel then says of the same bytes is not to be believed. */
+  check(): void {
+    if (this.#failure === undefined) return;
+    const why = (this.#failure as Error).message;
+    throw Object.assign(new Error(`EIO: a sync of ${this.#directory} has failed: ${why}`), {
+      code: "EIO",
+      cause: this.#failure,
+    });
+  }
+
+  created(segment: Segment): void {
+    this.#hasNewNames = true;
+    this.#unsynced.add(segment);
+  }
+
+  written(segment: Segment): void {
+    this.#unsynced.add(segment);
+  }
+
+  removed(segment: Segment): void {
+    this.#unsynced.delete(segment);
+  }
+
+  async sync(): Promise<void> {
+    if (this.#next !== undefined) {
+      await this.#next;
+    } else if (this.#unsynced.size === 0 && !this.#hasNewNames) {
+      await this.#running;
+    } else if (this.#running === undefined) {
+      await this.#start();
+    } else {
+      this.#next = this.#running.then(
+        () => this.#start(),
+        () => this.#start(),
+      );
+      await this.#next;
+    }
+    this.check();
+  }
+
+  #start(): Promise<void> {
+    this.#next = undefined;
+    this.#running = this.#round().finally(() => (this.#running = undefined));
+    return this.#running;
+  }
+
+  async #round(): Promise<void> {
+    this.check();
+    const segments = [...this.#unsynced];
+    const hasNewNames = this.#hasNewNames;
+    this.#unsynced = new Set();
+    this.#hasNewNames = false;
+    try {
+      for (const segment of segments) await segment.use(() => segment.file.datasync());
+      if (hasNewNames) await this.#files.syncDirectory(this.#directory);
+    } catch (error) {
+      this.#failure ??= error;
+      this.check();
+    }
+  }
+}
