@@ -1,5 +1,5 @@
 export { daemonErrors } from "./errors.ts";
-export { callJson, type JsonCall, watchEnd } from "./json-client.ts";
+export { callJson, type JsonCall, streamJson, watchEnd } from "./json-client.ts";
 export { createJsonServer, type JsonRequest, type JsonRoute } from "./json-server.ts";
 export * from "./listen.ts";
 export { lockHome, type Role } from "./lock.ts";

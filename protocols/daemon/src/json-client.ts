@@ -1,4 +1,5 @@
 import { type IncomingMessage, request } from "node:http";
+import { createInterface } from "node:readline";
 import { SkepError } from "@skep/base";
 import { fail } from "./errors.ts";
 
@@ -12,24 +13,66 @@ export interface JsonCall {
 /** Asks another daemon of this home. Its own errors come out as they are; DAEMON_UNREACHABLE without it. */
 export async function callJson<T>(socketPath: string, call: JsonCall): Promise<T> {
   const answer = await open(socketPath, call);
-  const pieces: Buffer[] = [];
+  let text: string;
   try {
-    for await (const piece of answer) pieces.push(piece as Buffer);
+    text = await textOf(answer);
   } catch (error) {
+    call.signal?.throwIfAborted();
     throw fail("DAEMON_UNREACHABLE", { socket: socketPath, why: "it ended" }, { cause: error });
   }
-  const text = Buffer.concat(pieces).toString("utf8");
   if (answer.statusCode === 200 && !answer.headers["content-type"]?.startsWith("application/json")) {
     return text as T;
   }
   const value = text === "" ? undefined : (JSON.parse(text) as T);
   if ((answer.statusCode ?? 500) < 300) return value as T;
-  const { code, message, hint } = (value as { error: { code: string; message: string; hint?: string } })
-    .error;
-  throw new SkepError(code, message, {
-    status: answer.statusCode ?? 500,
-    ...(hint === undefined ? {} : { hint }),
-  });
+  throw errorOf((value as { error: Refused }).error, answer.statusCode ?? 500);
+}
+
+interface Refused {
+  code: string;
+  message: string;
+  hint?: string;
+  status?: number;
+}
+
+function errorOf({ code, message, hint }: Refused, status: number): SkepError {
+  return new SkepError(code, message, { status, ...(hint === undefined ? {} : { hint }) });
+}
+
+async function refusal(answer: IncomingMessage): Promise<SkepError> {
+  const { error } = JSON.parse(await textOf(answer)) as { error: Refused };
+  return errorOf(error, answer.statusCode ?? 500);
+}
+
+async function textOf(answer: IncomingMessage): Promise<string> {
+  const pieces: Buffer[] = [];
+  for await (const piece of answer) pieces.push(piece as Buffer);
+  return Buffer.concat(pieces).toString("utf8");
+}
+
+/**
+ * As `callJson`, of a route that answers with many values, each given when it comes. Leaving the loop, and
+ * the signal, end the call.
+ */
+export async function* streamJson<T>(socketPath: string, call: JsonCall): AsyncGenerator<T, void, void> {
+  const answer = await open(socketPath, call);
+  try {
+    if (answer.statusCode !== 200) throw await refusal(answer);
+    for await (const line of createInterface({ input: answer, crlfDelay: Number.POSITIVE_INFINITY })) {
+      const told = JSON.parse(line) as { item?: T; error?: Refused; end?: true };
+      if (told.end === true) return;
+      if (told.error !== undefined) throw errorOf(told.error, told.error.status ?? 500);
+      yield told.item as T;
+    }
+    throw new Error("it ended");
+  } catch (error) {
+    call.signal?.throwIfAborted();
+    if (error instanceof SkepError) throw error;
+    const why = (error as Error).message;
+    throw fail("DAEMON_UNREACHABLE", { socket: socketPath, why }, { cause: error });
+  } finally {
+    answer.destroy();
+  }
 }
 
 /** Resolves when the daemon behind the socket ends, or when the signal is aborted. */

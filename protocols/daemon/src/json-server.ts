@@ -15,11 +15,16 @@ export interface JsonRequest {
 export interface JsonRoute {
   method: "GET" | "POST" | "PUT" | "DELETE";
   path: string;
-  /** A string is sent as plain text, undefined as an empty answer, all else as JSON. */
+  /**
+   * A string is sent as plain text, undefined as an empty answer, an AsyncIterable as one line of JSON an
+   * item, all else as JSON.
+   */
   handle(request: JsonRequest): unknown;
 }
 
 const bodyLimit = 8 * 1024 * 1024;
+/** One value a line: `{"item": …}`, at the end `{"error": …}` where it failed, and `{"end": true}`. */
+const jsonLines = "application/jsonl";
 
 /**
  * A small JSON-over-HTTP server for a Unix socket between two processes of one user. `GET /watch` is
@@ -52,6 +57,7 @@ export function createJsonServer(
       });
       if (typeof result === "string") send(response, 200, "text/plain; charset=utf-8", result);
       else if (result === undefined) response.writeHead(204).end();
+      else if (isIterable(result)) await sendLines(response, result, (error) => onError(error, path));
       else send(response, 200, "application/json", JSON.stringify(result));
     } catch (error) {
       const failure = toSkepError(error);
@@ -66,6 +72,27 @@ export function createJsonServer(
 
 function send(response: ServerResponse, status: number, type: string, body: string): void {
   response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(body) }).end(body);
+}
+
+function isIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
+}
+
+/** What fails after the first line is told in the last one: `{"error": …}`. */
+async function sendLines(
+  response: ServerResponse,
+  items: AsyncIterable<unknown>,
+  onError: (error: unknown) => void,
+): Promise<void> {
+  response.writeHead(200, { "content-type": jsonLines }).flushHeaders();
+  try {
+    for await (const item of items) response.write(`${JSON.stringify({ item })}\n`);
+  } catch (error) {
+    const failure = toSkepError(error);
+    if (failure.status >= 500) onError(error);
+    response.write(`${JSON.stringify({ error: { ...failure.toJSON(), status: failure.status } })}\n`);
+  }
+  response.end(`{"end":true}\n`);
 }
 
 function matches(wanted: readonly string[], segments: readonly string[]): boolean {

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { SkepError } from "@skep/base";
-import { callJson, watchEnd } from "./json-client.ts";
+import { callJson, streamJson, watchEnd } from "./json-client.ts";
 import { createJsonServer, type JsonRoute } from "./json-server.ts";
 import { listenUnix } from "./listen.ts";
 
@@ -73,6 +73,66 @@ test("errors come out as they were thrown, and faults are told to the server's l
   });
 });
 
+test("many values come one by one, then how it ended; who leaves ends the work", async () => {
+  const left = Promise.withResolvers<void>();
+  await using t = await serving(
+    {
+      method: "GET",
+      path: "/count",
+      async *handle() {
+        yield 1;
+        yield { two: "line\nbreak" };
+      },
+    },
+    {
+      method: "GET",
+      path: "/broken",
+      async *handle() {
+        yield 1;
+        throw new SkepError("THING_BUSY", "busy", { hint: "wait", status: 409 });
+      },
+    },
+    {
+      method: "GET",
+      path: "/forever",
+      async *handle({ signal }) {
+        signal.addEventListener("abort", () => left.resolve());
+        yield "begun";
+        await left.promise;
+      },
+    },
+    {
+      method: "GET",
+      path: "/silent",
+      async *handle({ signal }) {
+        yield "begun";
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      },
+    },
+  );
+  assert.deepEqual(await all(streamJson(t.socket, { method: "GET", path: "/count" })), [
+    1,
+    { two: "line\nbreak" },
+  ]);
+  await assert.rejects(all(streamJson(t.socket, { method: "GET", path: "/broken" })), {
+    code: "THING_BUSY",
+    hint: "wait",
+    status: 409,
+  });
+  await assert.rejects(all(streamJson(t.socket, { method: "GET", path: "/none" })), {
+    code: "ROUTE_UNKNOWN",
+  });
+  for await (const item of streamJson(t.socket, { method: "GET", path: "/forever" })) {
+    assert.equal(item, "begun");
+    break;
+  }
+  await left.promise;
+  const cut = streamJson(t.socket, { method: "GET", path: "/silent" });
+  await cut.next();
+  t.server.closeAllConnections();
+  await assert.rejects(cut.next(), { code: "DAEMON_UNREACHABLE" });
+});
+
 test("whoever watches is told of the end", async () => {
   await using t = await serving();
   let ended = false;
@@ -84,6 +144,12 @@ test("whoever watches is told of the end", async () => {
   t.server.closeAllConnections();
   await watching;
 });
+
+async function all(items: AsyncIterable<unknown>): Promise<unknown[]> {
+  const list: unknown[] = [];
+  for await (const item of items) list.push(item);
+  return list;
+}
 
 function connections(server: Server): Promise<number> {
   return new Promise((resolve, reject) => {
