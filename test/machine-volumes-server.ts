@@ -1,6 +1,7 @@
 /** Serves files over NBD, each on a socket of its own; killed by the tests of machines' volumes. */
 import { fdatasyncSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
-import { type BlockDevice, NbdServer } from "@skep/nbd";
+import { chown } from "node:fs/promises";
+import { type BlockDevice, NbdError, NbdServer } from "@skep/nbd";
 
 export interface ServeMessage {
   id: string;
@@ -13,7 +14,11 @@ export type Message = { call: number } & (
   | { serve: ServeMessage }
   | { release: string }
   | { reconnect: string }
+  | { full: boolean }
 );
+
+/** Whether writes fail with ENOSPC. */
+let full = false;
 
 class FileDevice implements BlockDevice {
   readonly blockSizes = { minimum: 1, preferred: 4096, maximum: 32 * 1024 * 1024 };
@@ -36,6 +41,7 @@ class FileDevice implements BlockDevice {
   }
 
   write(offset: number, data: Buffer): void {
+    if (full) throw new NbdError("ENOSPC", "full");
     writeSync(this.#file, data, 0, data.length, offset);
   }
 
@@ -50,9 +56,16 @@ const listening = new Set<string>();
 async function answer(message: Message): Promise<void> {
   if ("release" in message) return await server.remove(message.release);
   if ("reconnect" in message) return await server.reconnect(message.reconnect);
+  if ("full" in message) {
+    full = message.full;
+    return;
+  }
   const { id, path, socket, owner, everyWriteFua } = message.serve;
   server.add({ name: id, device: new FileDevice(path), everyWriteFua });
-  if (listening.has(socket)) return;
+  if (listening.has(socket)) {
+    if (owner !== null) await chown(socket, owner.uid, owner.gid);
+    return;
+  }
   listening.add(socket);
   await server.listen({ path: socket, only: id, ...(owner === null ? {} : { owner }) });
 }

@@ -96,6 +96,7 @@ export class FileVolumes implements VolumeAccess {
       execArgv: ["--conditions=skep-source"],
     });
     this.#server = server;
+    server.setMaxListeners(0);
     server.on("message", ({ call, error }: { call: number; error?: string }) =>
       this.#calls.get(call)?.(error),
     );
@@ -107,6 +108,11 @@ export class FileVolumes implements VolumeAccess {
     await truncate(this.path(id), sizeBytes);
     this.#volumes.set(id, { name: undefined, sizeBytes });
     await this.#call({ reconnect: id });
+  }
+
+  /** Whether there is no room for writes. */
+  async setFull(full: boolean) {
+    await this.#call({ full });
   }
 
   get serverRuns(): boolean {
@@ -183,7 +189,8 @@ export class MachineBench implements AsyncDisposable {
     let found = "";
     await eventually(
       async () => {
-        found = (await this.sh(name, script)).trim();
+        // An agent whose guest was paused misses the first call after it.
+        found = (await this.sh(name, script).catch(() => "")).trim();
         return found !== "";
       },
       () => `${name} never saw ${id}`,

@@ -8,7 +8,7 @@ import { usesInGuest } from "./volume-use.ts";
 import { changeVolume, dropVolume, releaseVolume, volumesReady } from "./volumes.ts";
 
 /** Linux gives a disk up in well under a second, also an emulated one that is busy. */
-const giveUpLimitMs = 15_000;
+const giveUpLimitMs = 10_000;
 
 export interface DetachRequest {
   /** Although the guest uses it, and also where the guest does not give it up. */
