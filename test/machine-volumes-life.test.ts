@@ -1,0 +1,298 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { createConnection } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { after, afterEach, before, describe, it } from "node:test";
+import { quietWork } from "@skep/base";
+import { MachineBench } from "./machine-volumes.ts";
+import { eventually } from "./support.ts";
+
+const mib = 1024 ** 2;
+const work = quietWork();
+
+let bench: MachineBench;
+before(async () => {
+  bench = await MachineBench.make();
+});
+after(() => bench[Symbol.asyncDispose]());
+
+const machine = (name: string) => bench.machines.get(name);
+const attach = (name: string, volume: string) => bench.machines.attachVolume(name, { volume }, work);
+const detach = (name: string, volume: string, force = false) =>
+  bench.machines.detachVolume(name, volume, { force }, work);
+const servedIds = () => [...bench.volumes.served.keys()];
+const fileOf = (name: string) => join(bench.skep.home, "machines", name, "machine.json");
+
+describe("a volume of a stopped machine", () => {
+  let id = "";
+  before(async () => {
+    ({ id } = await bench.volumes.create({ sizeBytes: 16 * mib }));
+    await bench.tiny("cold", { start: false, volumes: [{ volume: id }] });
+  });
+  after(() => bench.machines.remove("cold", { force: true }, work));
+
+  it("is there with the next start, and free when the machine has stopped", async () => {
+    assert.deepEqual(servedIds(), []);
+    await bench.machines.start("cold", { wait: true }, work);
+    assert.deepEqual(servedIds(), [id]);
+    await bench.sh("cold", `echo hello > ${await bench.disk("cold", id)}; sync`);
+    await bench.machines.stop("cold", {}, work);
+    assert.deepEqual(servedIds(), []);
+    assert.equal((await readFile(bench.volumes.path(id), "latin1")).slice(0, 6), "hello\n");
+  });
+
+  it("is detached and attached without the machine being started", async () => {
+    await detach("cold", id);
+    assert.deepEqual(machine("cold").volumes, []);
+    await attach("cold", id);
+    assert.equal(machine("cold").volumes[0]?.id, id);
+    assert.deepEqual(servedIds(), []);
+  });
+
+  it("is released when the start fails", async () => {
+    bench.volumes.broken.add(id);
+    await assert.rejects(bench.machines.start("cold", {}, work), { code: "QEMU_FAILED" });
+    bench.volumes.broken.delete(id);
+    assert.deepEqual([machine("cold").state, servedIds()], ["stopped", []]);
+  });
+
+  it("stays when the machine is removed", async () => {
+    const notes: string[] = [];
+    await bench.tiny("gone", { start: false });
+    await detach("cold", id);
+    await attach("gone", id);
+    await bench.machines.remove("gone", {}, { ...work, note: (note) => notes.push(note) });
+    assert.deepEqual(notes, [`kept: ${id}`]);
+    assert.ok(bench.volumes.ids.includes(id));
+    assert.equal(bench.machines.machineOf(id), undefined);
+  });
+});
+
+describe("when the storage server is killed", () => {
+  let id = "";
+  before(async () => {
+    ({ id } = await bench.volumes.create({ sizeBytes: 64 * mib }));
+    await bench.tiny("kill", { volumes: [{ volume: id }] });
+  });
+  after(() => bench.machines.remove("kill", { force: true }, work));
+
+  it("a guest that writes sees nothing of it", async () => {
+    const disk = await bench.disk("kill", id);
+    const writer = await bench.machines.exec("kill", {
+      command: [
+        "sh",
+        "-c",
+        `i=0; while [ $i -lt 300 ]; do
+          printf %04096d $i | dd of=${disk} bs=4096 seek=$i count=1 conv=fsync,notrunc 2>/dev/null || exit 1
+          i=$((i + 1)); echo $i; done`,
+      ],
+    });
+    writer.stdin.end();
+    await once(writer.stdout, "data");
+    for (let kills = 0; kills < 3; kills += 1) {
+      await bench.volumes.killServer();
+      await bench.volumes.ready();
+    }
+    const output = text(writer.stdout);
+    assert.equal(await writer.exit, 0);
+    assert.match(await output, /300\n$/);
+    assert.equal(await bench.sh("kill", "dmesg | grep -i 'i/o error'; true"), "");
+    const written = await readFile(bench.volumes.path(id), "latin1");
+    for (let block = 0; block < 300; block += 1) {
+      assert.equal(Number(written.slice(block * 4096, (block + 1) * 4096)), block);
+    }
+  });
+
+  it("a stop has it brought back, and the guest shuts down in order", async () => {
+    await bench.volumes.killServer();
+    await bench.sh("kill", `dd if=/dev/zero of=${await bench.disk("kill", id)} bs=4096 count=1 &`);
+    await bench.machines.stop("kill", {}, work);
+    assert.ok(bench.volumes.serverRuns);
+    assert.deepEqual([machine("kill").state, machine("kill").reason, servedIds()], ["stopped", null, []]);
+  });
+
+  it("a machine is removed with it, too", async () => {
+    await bench.machines.start("kill", { wait: true }, work);
+    await bench.volumes.killServer();
+    await bench.machines.remove("kill", { force: true }, work);
+    assert.deepEqual(await bench.skep.qemuPids(), []);
+    assert.equal(bench.machines.machineOf(id), undefined);
+    await bench.tiny("kill", { start: false });
+  });
+});
+
+describe("a full store", () => {
+  it("pauses the guest until there is room", async () => {
+    const { id } = await bench.volumes.create({ sizeBytes: mib });
+    await bench.tiny("full", { volumes: [{ volume: id }] });
+    const disk = await bench.disk("full", id);
+    await bench.volumes.setFull(true);
+    const writing = bench.sh("full", `echo hello > ${disk}; sync`);
+    await eventually(
+      () => machine("full").state === "paused",
+      () => `it is ${machine("full").state}`,
+    );
+    assert.equal(machine("full").reason, "disk full");
+    await bench.volumes.setFull(false);
+    await writing;
+    assert.equal(machine("full").state, "running");
+    assert.equal((await readFile(bench.volumes.path(id), "latin1")).slice(0, 6), "hello\n");
+    await bench.machines.remove("full", { force: true }, work);
+  });
+});
+
+/** A line for the human monitor, as a person would type it. */
+async function monitor(name: string, line: string): Promise<void> {
+  const socket = createConnection(machine(name).sockets.control);
+  socket.end(`${line}\n`);
+  socket.resume();
+  await once(socket, "close");
+}
+
+describe("a guest that does not give a volume up", () => {
+  let id = "";
+  before(async () => {
+    ({ id } = await bench.volumes.create({ sizeBytes: 64 * mib }));
+    await bench.tiny("held", {});
+  });
+  after(() => bench.machines.remove("held", { force: true }, work));
+
+  it("keeps it, and the person is told; it goes as soon as the guest lets it", async () => {
+    await attach("held", id);
+    await bench.disk("held", id);
+    await monitor("held", "stop");
+    await assert.rejects(detach("held", id), { code: "VOLUME_HELD" });
+    assert.equal(machine("held").volumes[0]?.detaching, true);
+    await monitor("held", "cont");
+    await eventually(
+      () => machine("held").volumes.length === 0,
+      () => "the volume never went",
+    );
+    assert.deepEqual(servedIds(), []);
+  });
+
+  it("loses it by force, and has another one later", async () => {
+    await attach("held", id);
+    const disk = await bench.disk("held", id);
+    await monitor("held", "stop");
+    await detach("held", id, true);
+    assert.deepEqual([machine("held").volumes, servedIds()], [[], []]);
+    await assert.rejects(attach("held", id), { code: "VOLUME_LINGERS" });
+    await monitor("held", "cont");
+    await eventually(
+      () =>
+        bench.sh("held", "true").then(
+          () => true,
+          () => false,
+        ),
+      () => "the agent never answered",
+    );
+    await bench.sh("held", `! dd if=${disk} of=/dev/null count=1 iflag=direct`);
+    await eventually(
+      () =>
+        attach("held", id).then(
+          () => true,
+          () => false,
+        ),
+      () => "the volume could never be attached again",
+    );
+    await bench.disk("held", id);
+    await detach("held", id);
+  });
+});
+
+describe("when skepd dies", () => {
+  let id = "";
+  before(async () => {
+    ({ id } = await bench.volumes.create({ sizeBytes: 16 * mib }));
+    await bench.tiny("crash", {});
+  });
+  afterEach(() => bench.machines.remove("crash", { force: true }, work).catch(() => undefined));
+
+  const settled = () => bench.machines.edit("crash", {}, work); // waits for its turn
+  const claimed = { role: "data", readOnly: false, sizeBytes: 16 * mib, slot: 3 };
+  async function killedWith(volumes: object[]): Promise<void> {
+    await bench.machines.close();
+    const file = JSON.parse(await readFile(fileOf("crash"), "utf8"));
+    await writeFile(fileOf("crash"), JSON.stringify({ ...file, volumes }));
+    await bench.reopen();
+    await settled();
+  }
+
+  it("what was half attached is attached, what was half detached is detached", async () => {
+    await killedWith([{ ...claimed, id, detaching: false }]);
+    await bench.disk("crash", id);
+    assert.deepEqual([machine("crash").volumes[0]?.slot, servedIds()], [3, [id]]);
+    await detach("crash", id);
+    await killedWith([{ ...claimed, id, detaching: true }]);
+    assert.deepEqual([machine("crash").volumes, servedIds()], [[], []]);
+
+    await attach("crash", id);
+    process.kill(machine("crash").pid as number, "SIGKILL");
+    await eventually(
+      () => machine("crash").state === "stopped",
+      () => "QEMU never ended",
+    );
+    assert.deepEqual(servedIds(), []);
+  });
+
+  it("and the guest with it, its volumes are released", async () => {
+    await bench.tiny("crash", { volumes: [{ volume: id }] });
+    const pid = machine("crash").pid as number;
+    await bench.machines.close();
+    process.kill(pid, "SIGKILL");
+    await eventually(
+      async () => !(await bench.skep.qemuPids()).includes(pid),
+      () => "QEMU never ended",
+    );
+    assert.deepEqual(servedIds(), [id]);
+    await bench.reopen();
+    await settled();
+    assert.deepEqual(servedIds(), []);
+  });
+});
+
+describe("a machine's file", () => {
+  it("without volumes, as an older skepd wrote it, is read", async () => {
+    await bench.tiny("old", { start: false });
+    const { volumes: _, ...file } = JSON.parse(await readFile(fileOf("old"), "utf8"));
+    await writeFile(fileOf("old"), JSON.stringify(file));
+    await bench.reopen();
+    assert.deepEqual(machine("old").volumes, []);
+    await bench.machines.remove("old", {}, work);
+  });
+
+  it("that is damaged keeps its volumes from others", async () => {
+    const { id } = await bench.volumes.create({ sizeBytes: mib });
+    await bench.tiny("torn", { start: false, volumes: [{ volume: id }] });
+    await bench.tiny("other", { start: false });
+    const whole = await readFile(fileOf("torn"), "utf8");
+    await writeFile(fileOf("torn"), whole.slice(0, whole.indexOf(id) + id.length + 5));
+    await bench.reopen();
+    assert.equal(machine("torn").state, "damaged");
+    await assert.rejects(attach("other", id), { code: "VOLUME_ATTACHED", message: /machine "torn"/ });
+    await bench.machines.remove("torn", { force: true }, work);
+    await attach("other", id);
+    await bench.machines.remove("other", {}, work);
+  });
+
+  for (const [what, change] of [
+    ["an id that is none", { id: "vol-0,file=/etc/shadow" }],
+    ["a slot that is none", { slot: 99 }],
+    ["a role that is none", { role: "x" }],
+  ] as const) {
+    it(`that names a volume with ${what} is damaged`, async () => {
+      const { id } = await bench.volumes.create({ sizeBytes: mib });
+      await bench.tiny("torn", { start: false, volumes: [{ volume: id }] });
+      const file = JSON.parse(await readFile(fileOf("torn"), "utf8"));
+      file.volumes = [{ ...file.volumes[0], ...change }];
+      await writeFile(fileOf("torn"), JSON.stringify(file));
+      await bench.reopen();
+      assert.equal(machine("torn").state, "damaged");
+      await bench.machines.remove("torn", { force: true }, work);
+      assert.deepEqual((await readdir(join(bench.skep.home, "machines"))).includes("torn"), false);
+    });
+  }
+});
