@@ -48,7 +48,7 @@ const places = [0, 4096 * 1024 - 6000, 2 ** 31 - 5000, 2 ** 32 - 10000];
 
 for (const step of [1, 4128]) {
   test(`an extent map with step ${step} holds what an array of blocks would`, () => {
-    for (let seed = 0; seed < 48; seed++) {
+    for (let seed = 0; seed < 24; seed++) {
       const random = sequence(seed * 2 + step);
       const low = places[seed % places.length] as number;
       const map = new ExtentMap(step);
@@ -113,8 +113,9 @@ function check(map: ExtentMap, model: Model, low: number, width: number, where: 
     const [, source, position] = model.range(low + at, 1)[0] as Run;
     assert.ok(map.find(low + at, 1) === 1);
     assert.deepEqual([map.foundSource, map.foundPosition], [source, position], where);
-    const first = [...model.blocks.keys()].filter((block) => block >= low + at).sort((a, b) => a - b)[0];
-    assert.equal(map.firstMapped(low + at, width - at), first ?? low + width, where);
+    let first = low + at;
+    while (first < low + width && !model.blocks.has(first)) first++;
+    assert.equal(map.firstMapped(low + at, width - at), first, where);
   }
 }
 
