@@ -17,6 +17,7 @@ test("docs/machine.yaml loads, names every setting, and changes nothing", async 
     ...request,
     ports: [],
     dataDisks: [],
+    volumes: [],
     env: {},
     autostart: false,
     telnet: false,

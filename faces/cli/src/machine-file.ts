@@ -15,6 +15,10 @@ export interface MachineSettings {
   memory?: string;
   disk?: string;
   dataDisks?: string[];
+  /** True: as large as the disk would be. */
+  rootVolume?: string | true;
+  volumes?: string[];
+  efiVolume?: boolean;
   firmware?: "bios" | "uefi";
   ports?: string[];
   user?: string;
@@ -84,6 +88,14 @@ const readers: Record<string, Reader> = {
   memory: amount("memory"),
   disk: amount("disk"),
   "data-disks": list("dataDisks"),
+  "root-volume": (value) => {
+    if (typeof value === "boolean") return value ? { rootVolume: true } : {};
+    return typeof value === "string" || typeof value === "number"
+      ? { rootVolume: `${value}` }
+      : "must be true, false or a size";
+  },
+  volumes: list("volumes"),
+  "efi-volume": flag("efiVolume"),
   firmware: (value) => (value === "bios" || value === "uefi" ? { firmware: value } : "must be bios or uefi"),
   ports: list("ports"),
   user: text("user"),

@@ -30,6 +30,19 @@ export function portsText(machine: Machine): string {
   return machine.ports.map(formatPort).join(", ") || "-";
 }
 
+/** `vol-0123456789abcdef0 (root), vol-… (read only)`. */
+export function volumesText({ volumes }: Machine): string {
+  const text = volumes.map(({ id, role, readOnly, detaching }) => {
+    const marks = [
+      role === "data" ? "" : role,
+      readOnly ? "read only" : "",
+      detaching ? "being detached" : "",
+    ].filter((mark) => mark !== "");
+    return marks.length === 0 ? id : `${id} (${marks.join(", ")})`;
+  });
+  return text.join(", ");
+}
+
 export function ageText(since: string | null, now = Date.now()): string {
   return since === null ? "-" : formatAge(now - Date.parse(since));
 }

@@ -39,6 +39,18 @@ export function parseDisk(value: string): number {
   return bytes;
 }
 
+function rootVolume(size: string | true): { sizeBytes?: number } {
+  return size === true ? {} : { sizeBytes: parseDisk(size) };
+}
+
+/** `data`, or `data:ro`. */
+export function parseVolume(value: string): { volume: string; readOnly?: true } {
+  const [, volume, mode] = /^([^:]+)(?::(.*))?$/.exec(value) ?? [];
+  if (volume === undefined || !(mode === undefined || mode === "ro" || mode === "rw"))
+    throw usage(`volume "${value}" is not understood`, "write its id or name, and :ro for read only");
+  return { volume, ...(mode === "ro" ? { readOnly: true } : {}) };
+}
+
 /** A whole number above zero. */
 export function parseCount(value: string, what: string): number {
   if (!/^\d{1,6}$/.test(value) || Number(value) < 1)
@@ -81,6 +93,9 @@ export async function machineRequest(
     ...(settings.dataDisks === undefined
       ? {}
       : { dataDisks: settings.dataDisks.map((size) => ({ sizeBytes: parseDisk(size) })) }),
+    ...(settings.rootVolume === undefined ? {} : { rootVolume: rootVolume(settings.rootVolume) }),
+    ...(settings.volumes === undefined ? {} : { volumes: settings.volumes.map(parseVolume) }),
+    ...(settings.efiVolume === true ? { efiVolume: true } : {}),
     sshKeys: [...new Set([...own, ...given.flat()])],
     ...(user === undefined ? {} : { user }),
     ...(settings.userData === undefined

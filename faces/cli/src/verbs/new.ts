@@ -17,6 +17,9 @@ interface Flags {
   memory?: string;
   disk?: string;
   dataDisk?: string[];
+  rootVolume?: string | true;
+  volume?: string[];
+  efiVolume?: boolean;
   uefi?: boolean;
   publish?: string[];
   sshKey?: string[];
@@ -51,6 +54,9 @@ export function define(command: Command): void {
     .option("-m, --memory <size>", "as in 2G or 512MiB; a bare number counts MiB")
     .option("-d, --disk <size>", "size of the disk, as in 20G; not smaller than the image")
     .option("--data-disk <size>", "an extra, empty disk (repeatable)", several)
+    .option("--root-volume [size]", "the disk is a new volume, filled from the image")
+    .option("--volume <volume>", "attach a volume: its id or name, with :ro read only (repeatable)", several)
+    .option("--efi-volume", "keep the UEFI variables on a new volume")
     .option("--arch <arch>", "x86_64 or aarch64 (amd64, arm64)")
     .option("--uefi", "boot with UEFI firmware")
     .option("--kernel-args <arguments>", "added to the kernel's command line")
@@ -85,6 +91,7 @@ Examples:
   skep new web --start
   skep new db -i debian-12 -c 4 -m 8G -d 40G -p 5432:5432 --wait
   skep new copy --from db
+  skep new db --root-volume 40G --volume data --start
   skep new -f machine.yaml --memory 4G`,
     )
     .action(
@@ -126,6 +133,9 @@ async function settingsOf(
     ...pick(flags, ["start", "wait", "timeout"]),
     ...(flags.cpus === undefined ? {} : { cpus: parseCount(flags.cpus, "cpus") }),
     ...(flags.dataDisk === undefined ? {} : { dataDisks: flags.dataDisk }),
+    ...(flags.rootVolume === undefined ? {} : { rootVolume: flags.rootVolume }),
+    ...(flags.volume === undefined ? {} : { volumes: flags.volume }),
+    ...(flags.efiVolume === true ? { efiVolume: true } : {}),
     ...(flags.uefi === true ? { firmware: "uefi" as const } : {}),
     ...(flags.publish === undefined ? {} : { ports: flags.publish }),
     ...(flags.sshKey === undefined ? {} : { sshKeys: flags.sshKey }),

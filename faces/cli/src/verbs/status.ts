@@ -2,7 +2,15 @@ import type { Machine } from "@skep/api";
 import { formatSize } from "@skep/base";
 import type { Command } from "commander";
 import { action } from "../context.ts";
-import { ageText, imageText, memoryText, portsText, stateColour, stateText } from "../machine-text.ts";
+import {
+  ageText,
+  imageText,
+  memoryText,
+  portsText,
+  stateColour,
+  stateText,
+  volumesText,
+} from "../machine-text.ts";
 import { printable, type Style, styleFor } from "../style.ts";
 
 function describe(machine: Machine, style: Style): string {
@@ -14,6 +22,7 @@ function describe(machine: Machine, style: Style): string {
       "shape",
       `${machine.cpus} cpu${machine.cpus === 1 ? "" : "s"}, ${memoryText(machine.memoryMiB)}${machine.diskBytes === 0 ? "" : `, disk ${formatSize(machine.diskBytes)}`}, ${machine.arch}${machine.accelerator === null ? "" : `, ${machine.accelerator}`}`,
     ],
+    ["volumes", machine.volumes.length === 0 ? null : volumesText(machine)],
     ["ports", machine.ports.length === 0 ? null : portsText(machine)],
     ["ssh", ssh === null ? null : `ssh -p ${ssh.port} ${ssh.user}@${ssh.host}`],
     ["telnet", machine.telnetPort === null ? null : `telnet 127.0.0.1 ${machine.telnetPort}`],
