@@ -116,7 +116,7 @@ export async function encodeMapObject(object: MapObject, codec: MapCodec = {}): 
 /** Checks everything that can be checked without the rest of the map. MapDamaged. */
 export async function decodeMapObject(bytes: Uint8Array, codec: MapCodec = {}): Promise<MapObject> {
   if (bytes.length < headerBytes) throw new MapDamaged(`it has ${bytes.length} bytes and is cut off`);
-  const header = bytes.slice(0, headerBytes);
+  const header = new Uint8Array(bytes.subarray(0, headerBytes)); // a copy, which a Buffer's slice is not
   const view = new DataView(header.buffer);
   if (view.getUint32(0, true) !== magic) throw new MapDamaged("it is no map object");
   const format = view.getUint16(4, true);
@@ -162,7 +162,7 @@ export async function decodeMapObject(bytes: Uint8Array, codec: MapCodec = {}): 
   }
   if (body.length !== bodyBytes)
     throw new MapDamaged(`its body has ${body.length} bytes instead of ${bodyBytes}`);
-  if (body.byteOffset % 4 !== 0) body = body.slice();
+  if (body.byteOffset % 4 !== 0) body = new Uint8Array(body);
 
   const sources = sourcesOf(body.subarray(0, jsonBytes));
   const object: MapObject = {

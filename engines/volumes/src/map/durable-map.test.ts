@@ -51,7 +51,9 @@ function randomDelta(
 
 const everything = (map: DurableMap) => {
   const extents: number[][] = [];
-  map.extents.forEach((...run) => extents.push(run));
+  map.extents.forEach((...run) => {
+    extents.push(run);
+  });
   const rows = [...map.chunks.slots()].map((slot) => ({
     slot,
     ...map.chunks.row(slot),
@@ -93,7 +95,9 @@ test("a map that is loaded is the map that was saved, and its counts are those o
     assert.deepEqual(everything(loaded), everything(map), `seed ${seed}`);
 
     const live = new Map<number, number>();
-    map.extents.forEach((_block, count, slot) => live.set(slot, (live.get(slot) ?? 0) + count));
+    map.extents.forEach((_block, count, slot) => {
+      live.set(slot, (live.get(slot) ?? 0) + count);
+    });
     let bytes = 0;
     for (const slot of map.chunks.slots()) {
       assert.equal(map.chunks.live(slot), live.get(slot) ?? 0);

@@ -92,7 +92,7 @@ export class DurableMap {
       extents: delta.extents.length / extentWords,
     });
     object.removed.set(delta.removed);
-    delta.rows.forEach(({ slot, row }, index) => writeRow(object.rows, index, slot, row));
+    for (const [index, { slot, row }] of delta.rows.entries()) writeRow(object.rows, index, slot, row);
     object.extents.set(delta.extents);
     return object;
   }
