@@ -33,14 +33,18 @@ interface FioOutput {
   }[];
 }
 
-/** One job, over one connection, as QEMU has it. Data is random, so that nothing is saved by compressing it. */
+/** One job, over one connection, as QEMU has it. */
 export async function fio(uri: string, load: Load): Promise<Rate> {
+  const flags = { ...loadFlags(load), ioengine: "nbd", uri };
+  const words = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
+  return rateOf(load, (await timed(["fio", ...words], process.env)).stdout);
+}
+
+/** Data is random, so that nothing is saved by compressing it. */
+export function loadFlags(load: Load): Record<string, string | number> {
   const { rw, blockBytes, depth, rangeBytes, flushEvery, seconds, totalBytes = rangeBytes } = load;
-  const writes = rw.endsWith("write");
-  const flags: Record<string, string | number> = {
+  return {
     name: "load",
-    ioengine: "nbd",
-    uri,
     rw,
     bs: blockBytes,
     iodepth: depth,
@@ -49,17 +53,19 @@ export async function fio(uri: string, load: Load): Promise<Rate> {
     norandommap: 1,
     ...(flushEvery === undefined ? {} : { fsync: flushEvery }),
     ...(seconds === undefined
-      ? { io_size: totalBytes, end_fsync: writes ? 1 : 0 }
+      ? { io_size: totalBytes, end_fsync: rw.endsWith("write") ? 1 : 0 }
       : { time_based: 1, runtime: seconds }),
     "output-format": "json",
   };
-  const words = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
-  const { stdout } = await timed(["fio", ...words], process.env);
+}
+
+/** Of what fio has printed. */
+export function rateOf({ rw }: Load, output: string): Rate {
   // What the engine says comes before the JSON.
-  const { jobs } = JSON.parse(stdout.slice(stdout.indexOf("{"))) as FioOutput;
+  const { jobs } = JSON.parse(output.slice(output.indexOf("{"))) as FioOutput;
   const job = jobs[0];
-  if (job === undefined || job.error !== 0) throw new Error(`fio over ${uri} ended with ${job?.error}`);
-  const { io_bytes: bytes, total_ios: requests, runtime } = writes ? job.write : job.read;
+  if (job === undefined || job.error !== 0) throw new Error(`fio ended with ${job?.error}`);
+  const { io_bytes: bytes, total_ios: requests, runtime } = rw.endsWith("write") ? job.write : job.read;
   const ms = Math.max(1, runtime);
   return { bytesPerSecond: (bytes * 1000) / ms, perSecond: (requests * 1000) / ms, ms };
 }

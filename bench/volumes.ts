@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { benchCold } from "./volumes-cold.ts";
 import type { Setting } from "./volumes-fio.ts";
+import { benchGuest } from "./volumes-guest.ts";
 import { benchLocal } from "./volumes-local.ts";
 import { benchNbd } from "./volumes-nbd.ts";
 import { benchIdle, benchOpen, benchOverwrite } from "./volumes-open.ts";
@@ -25,6 +26,7 @@ const parts: Record<string, (setting: Setting) => Promise<Part[]>> = {
   open: benchOpen,
   overwrite: benchOverwrite,
   idle: benchIdle,
+  guest: benchGuest,
 };
 
 const { values: options } = parseArgs({
