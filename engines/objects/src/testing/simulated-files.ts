@@ -18,9 +18,13 @@ class Inode {
     this.pending.push(change);
   }
 
-  sync(): void {
-    this.stable = this.hasLost ? this.pending.reduce(applied, this.stable) : this.content;
-    this.pending = [];
+  /** Up to that change, or all. */
+  sync(last = this.pending.at(-1)): void {
+    const isAll = last === this.pending.at(-1);
+    const count = last === undefined ? 0 : this.pending.indexOf(last) + 1;
+    if (isAll && !this.hasLost) this.stable = this.content;
+    else this.stable = this.pending.slice(0, count).reduce(applied, this.stable);
+    this.pending = this.pending.slice(count);
   }
 
   /** As Linux does it: what could not be written counts as written from then on. */
@@ -134,7 +138,7 @@ export class SimulatedFiles implements Files {
     return this.#file(path, this.#inode(path));
   }
 
-  #file(path: string, inode: Inode): SyncFile {
+  #file(path: string, inode: Inode): SyncFile & { datasync(last?: Change): void } {
     return {
       read: (buffer, position) => {
         this.#step();
@@ -142,13 +146,13 @@ export class SimulatedFiles implements Files {
         return inode.content.copy(buffer, 0, position, position + buffer.length);
       },
       write: (buffers, position) => this.#write(path, inode, Buffer.concat(buffers), position),
-      datasync: () => {
+      datasync: (last?: Change) => {
         this.#step();
         if (this.#random.chance(this.syncFailureProbability)) {
           inode.failSync();
           throw failure("EIO", path);
         }
-        inode.sync();
+        inode.sync(last);
       },
       truncate: (size) => {
         this.#step();
@@ -172,14 +176,15 @@ export class SimulatedFiles implements Files {
     written(bytes.length);
   }
 
-  async open(path: string, mode: "read" | "create"): Promise<AsyncFile> {
+  async open(path: string, mode: "read" | "write" | "create"): Promise<AsyncFile> {
     await this.#schedule.turn();
     this.#step();
     if (mode === "create") {
       if (this.#names.has(path)) throw failure("EEXIST", path);
       this.#names.set(path, new Inode());
     }
-    const file = this.#file(path, this.#inode(path));
+    const inode = this.#inode(path);
+    const file = this.#file(path, inode);
     const later = async <T>(work: () => T): Promise<T> => {
       await this.#schedule.turn();
       return work();
@@ -189,7 +194,13 @@ export class SimulatedFiles implements Files {
       write: (buffers, position) => later(() => file.write(buffers, position)),
       readSync: (buffer, position) => file.read(buffer, position),
       writeSync: (buffers, position) => file.write(buffers, position),
-      datasync: () => later(() => file.datasync()),
+      // What is written while it runs it need not cover.
+      datasync: () => {
+        const last = inode.pending.at(-1);
+        return later(() => {
+          if (last !== undefined) file.datasync(last);
+        });
+      },
       truncate: (sizeBytes) => later(() => file.truncate(sizeBytes)),
       size: () => later(() => file.size()),
       close: async () => undefined,

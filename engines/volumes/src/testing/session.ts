@@ -271,7 +271,6 @@ export class Session {
     const outcome = await this.attempt(() => this.#store.clone(source, { id, objBlockBytes }));
     if (typeof outcome === "string") return;
     clone.isCertain = true;
-    clone.model.sizeBytes = outcome.value.sizeBytes;
   }
 
   async blockStatus(): Promise<void> {

@@ -1,3 +1,4 @@
+import { hash } from "node:crypto";
 import { SkepError } from "@skep/base";
 import { type Bytes, MemoryStore, type ObjectStore, type StoredObject } from "@skep/objects";
 import type { Random, Schedule } from "@skep/objects/simulation";
@@ -39,10 +40,13 @@ export class SimulatedStore {
   isAbsent = false;
   /** At most that many turns a way. */
   slowness = 3;
-  /** Bodies that were taken: a key and its bytes a put. */
+  /** What was sent: a key and the length of its bytes a put. */
   puts: { key: string; sizeBytes: number }[] = [];
   /** Called before a request is done; what it throws is the answer. */
-  onRequest: ((verb: string, key: string) => void | Promise<void>) | undefined;
+  onRequest: ((verb: string, key: string, host: HostSchedule) => void | Promise<void>) | undefined;
+  /** What no volume may do, where one did. */
+  violation: string | undefined;
+  readonly #sent = new Map<string, string>();
 
   constructor(random: Random, shared: Schedule, clock: () => number) {
     this.#random = random;
@@ -88,10 +92,9 @@ export class SimulatedStore {
       put: async (key, body, { signal, ...request } = {}) => {
         // What is sent is sent: the sender may use its memory again once it was told of a failure.
         const bytes = body instanceof Uint8Array ? Buffer.from(body) : await collect(body);
-        return call("put", key, signal, () => {
-          this.puts.push({ key, sizeBytes: bytes.length });
-          return this.memory.put(key, bytes, request);
-        });
+        this.puts.push({ key, sizeBytes: bytes.length });
+        this.#watch(key, bytes);
+        return call("put", key, signal, () => this.memory.put(key, bytes, request));
       },
       delete: (key, { signal, ...condition } = {}) =>
         call("delete", key, signal, () => this.memory.delete(key, condition)),
@@ -104,12 +107,21 @@ export class SimulatedStore {
     };
   }
 
+  /** But for manifests no name is ever used for two things: a late request could bring back the other one. */
+  #watch(key: string, bytes: Buffer): void {
+    if (key.endsWith("/config.json")) return;
+    const digest = hash("md5", bytes, "hex");
+    const sent = this.#sent.get(key);
+    if (sent !== undefined && sent !== digest) this.violation ??= `two different objects are put as ${key}`;
+    this.#sent.set(key, digest);
+  }
+
   async #call<T>(host: HostSchedule, verb: string, key: string, work: () => Promise<T>): Promise<T> {
     const { lostRequest, lostAnswer, twice, late, full } = this.faults;
     const changes = verb === "put" || verb === "delete";
     host.step();
     await this.#travel();
-    await this.onRequest?.(verb, key);
+    await this.onRequest?.(verb, key, host);
     if (this.isAbsent || this.#random.chance(lostRequest)) return host.unlessStopped(this.#refuse());
     if (verb === "put" && this.#random.chance(full)) {
       return host.unlessStopped(Promise.reject(error("STORE_FULL", "the disk of the object store is full")));

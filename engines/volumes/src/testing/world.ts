@@ -1,9 +1,9 @@
 import { SkepError } from "@skep/base";
 import { NbdError } from "@skep/nbd";
-import { Random, Schedule, SimulatedFiles } from "@skep/objects/simulation";
+import { Random, type Schedule, SimulatedFiles } from "@skep/objects/simulation";
 import type { VolumeStore } from "../types.ts";
 import { DataSource } from "./data.ts";
-import { HostSchedule } from "./host.ts";
+import { HostSchedule, SharedSchedule } from "./host.ts";
 import { LogicalTime } from "./model.ts";
 import { type RunSettings, randomSettings } from "./settings.ts";
 import { SimulatedClock } from "./simulated-clock.ts";
@@ -32,7 +32,7 @@ export class World {
   constructor(seed: number, settings: Partial<RunSettings> = {}) {
     this.random = new Random(seed);
     this.settings = { ...randomSettings(this.random), ...settings };
-    this.shared = new Schedule(this.random, Number.POSITIVE_INFINITY);
+    this.shared = new SharedSchedule(this.random, Number.POSITIVE_INFINITY);
     this.clock = new SimulatedClock(this.random, this.shared);
     this.server = new SimulatedStore(this.random, this.shared, () => this.clock.now());
     this.server.slowness = this.settings.slowness;
@@ -104,7 +104,9 @@ export class World {
 
   /** Lets everything happen until work that no crash interrupts is done. */
   async whole<T>(work: Promise<T>): Promise<T> {
+    work.catch(() => undefined);
     await this.shared.run(work);
+    this.#checkStore();
     return work;
   }
 
@@ -113,7 +115,13 @@ export class World {
     const first = Promise.race([work, host.schedule.stopped]);
     first.catch(() => undefined);
     await this.shared.run(first);
+    this.#checkStore();
     return host.schedule.hasCrashed ? undefined : work;
+  }
+
+  #checkStore(): void {
+    const { violation } = this.server;
+    if (violation !== undefined) throw new Error(violation);
   }
 }
 
