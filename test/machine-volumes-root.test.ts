@@ -181,6 +181,8 @@ describe("UEFI variables on a volume", () => {
     assert.ok(!(await readdir(machine("efi").directory)).includes("efi-vars.fd"));
     const written = await readFile(bench.volumes.path(volume.id));
     assert.notDeepEqual(written, before_);
+    await bench.volumes.grow(volume.id, written.length * 2);
+    await bench.machines.volumeResized(volume.id, written.length * 2);
     await bench.machines.restart("efi", { wait: true }, work);
     await bench.machines.remove("efi", { force: true }, work);
     assert.deepEqual(bench.volumes.ids, []);

@@ -130,6 +130,24 @@ describe("a volume of a running machine", () => {
     await detach("web", id);
   });
 
+  it("is taken back when QEMU dies while it is attached", async () => {
+    await bench.tiny("dies");
+    const serve = bench.volumes.serve.bind(bench.volumes);
+    bench.volumes.serve = async (...request) => {
+      const answer = await serve(...request);
+      process.kill(bench.machines.get("dies").pid as number, "SIGKILL");
+      return answer;
+    };
+    await assert.rejects(attach("dies", id));
+    bench.volumes.serve = serve;
+    await eventually(
+      () => bench.machines.get("dies").state === "stopped",
+      () => "QEMU never ended",
+    );
+    assert.deepEqual([volumesOf("dies"), [...bench.volumes.served]], [[], []]);
+    await bench.machines.remove("dies", {}, work);
+  });
+
   it("belongs to one machine at a time", async () => {
     await bench.tiny("other", { start: false });
     await attach("web", id);

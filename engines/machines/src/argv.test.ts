@@ -117,6 +117,34 @@ describe("QEMU's command line", () => {
     assert.deepEqual(names, ["root", ...Array(16).fill("data"), "seed"]);
   });
 
+  it("has a volume on its root port, as another disk than all others, and waits for its server", () => {
+    const id = "vol-0123456789abcdef0";
+    const data = { id, role: "data", readOnly: false, sizeBytes: 4096, slot: 3, detaching: false } as const;
+    const args = line({ volumes: [data] });
+    const device = after(args, "-device").at(-1) as string;
+    assert.match(device, /^virtio-blk-pci,bus=port3,drive=vol-0123456789abcdef0,/);
+    const serial = /,serial=([^,]*)/.exec(device)?.[1] as string;
+    assert.equal(serial, "vol0123456789abcdef0");
+    assert.equal(serial.length, 20); // VIRTIO_BLK_ID_BYTES
+    const node = after(args, "-blockdev")
+      .map((text) => JSON.parse(text))
+      .at(-1);
+    assert.deepEqual([node["node-name"], node.file["reconnect-delay"]], [id, 2 ** 32 - 1]);
+    assert.ok(args.indexOf(device) > args.findIndex((word) => word.startsWith("pcie-root-port,id=port3,")));
+  });
+
+  it("has a root volume at the place of the disk, and variables on a volume as flash memory", () => {
+    const own = { readOnly: false, sizeBytes: 540_672, slot: null, detaching: false };
+    const root = { ...own, id: "vol-00000000000000001", role: "root" } as const;
+    const efi = { ...own, id: "vol-00000000000000002", role: "efi" } as const;
+    const args = line({ disk: null, boot: null, firmware: "uefi", volumes: [root, efi] });
+    const place = (text: string) => /,addr=([^,]*)/.exec(text)?.[1];
+    const disks = (of: string[]) => after(of, "-device").filter((text) => text.includes("bootindex=1"));
+    assert.deepEqual(disks(args).map(place), disks(line({ boot: null })).map(place));
+    assert.match(after(args, "-machine")[0] as string, /,pflash1=vol-00000000000000002$/);
+    assert.ok(!args.some((word) => word.includes("efi-vars.fd")));
+  });
+
   it("gives an ISO the place after the disk", () => {
     const devices = after(line({ cdrom: "/isos/a.iso", boot: null, seeded: false }), "-device");
     assert.ok(

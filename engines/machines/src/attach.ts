@@ -5,9 +5,11 @@ import { fail } from "./errors.ts";
 import type { LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import { spareSlots, type VolumeOfMachine } from "./machine-file.ts";
-import { addDevice, addNode, deleteNode, hasDevice, occupiedSlots } from "./plug.ts";
+import { addDevice, addNode, askForDevice, cutOff, deleteNode, hasDevice, occupiedSlots } from "./plug.ts";
 import { freeSlot, guestDevice } from "./volume-device.ts";
 import { dropVolume, machineOf, releaseVolume, serveVolume, volumesReady } from "./volumes.ts";
+
+const takeBackMs = 5000;
 
 export interface AttachRequest {
   /** A volume's id or name. */
@@ -71,11 +73,29 @@ export async function plug(
   undo: Undo,
 ): Promise<void> {
   const { machine } = live;
-  undo.push(() => releaseVolume(machine, volume.id));
+  undo.push(() =>
+    // It stays recorded as served, and is released when the machine or skepd starts next.
+    releaseVolume(machine, volume.id).catch((error: unknown) =>
+      machine.context.log.warn({ machine: machine.name, volume: volume.id, err: error }, "cannot release it"),
+    ),
+  );
   await serveVolume(machine, volume);
   work.signal.throwIfAborted();
-  undo.push(() => (live.alive ? deleteNode(live, volume.id) : undefined));
+  undo.push(() => unplug(live, volume));
   await addNode(live, volume);
   work.signal.throwIfAborted();
   await addDevice(live, volume);
+}
+
+/** A command that failed, or whose answer never came, may have done its work all the same. */
+async function unplug(live: LiveMachine, volume: VolumeOfMachine): Promise<void> {
+  const { id } = volume;
+  try {
+    const { signal } = new AbortController();
+    const ask = () => askForDevice(live, id, { timeoutMs: takeBackMs, signal });
+    const gone = !(await hasDevice(live, id)) || (await ask());
+    await (gone ? deleteNode(live, id) : cutOff(live, volume));
+  } catch (error) {
+    if (live.alive) throw error;
+  }
 }

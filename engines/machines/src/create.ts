@@ -67,7 +67,12 @@ async function writeMachine(
   await using undo = new Undo();
   const directory = join(homePaths(context.home).machines, `.new-${file.id}`);
   await mkdir(directory, { mode: 0o700 });
-  undo.push(() => discardUnfinished(context, directory));
+  undo.push(() =>
+    // What cannot be removed now is at the next start of skepd.
+    discardUnfinished(context, directory).catch((error: unknown) =>
+      context.log.warn({ machine: name, err: error }, "cannot remove what was made"),
+    ),
+  );
   const inside = (path: string) => join(directory, relative(paths.directory, path));
   if (isRoot) await letThrough(file.uid, directory);
   const { uid } = file;
@@ -142,15 +147,7 @@ async function checkRequest(request: MachineRequest): Promise<void> {
   }
 }
 
-function checkVolumes({
-  name,
-  from,
-  rootVolume,
-  diskBytes,
-  efiVolume,
-  firmware,
-  arch,
-}: MachineRequest): void {
+function checkVolumes({ name, from, rootVolume, diskBytes }: MachineRequest): void {
   const refuse = (why: string, hint: string) => fail("MACHINE_INVALID", { name, why, hint });
   if (rootVolume !== undefined && from !== undefined) {
     throw refuse(
@@ -161,10 +158,6 @@ function checkVolumes({
   const sizeBytes = rootVolume?.sizeBytes;
   if (sizeBytes !== undefined && diskBytes !== undefined && sizeBytes !== diskBytes) {
     throw refuse("--root-volume and --disk give two sizes for one disk", "give one of them");
-  }
-  const uefi = firmware === "uefi" || (firmware === undefined && (arch ?? nativeArch) === "aarch64");
-  if (efiVolume === true && !uefi && from === undefined) {
-    throw refuse("--efi-volume is for machines that boot with UEFI", "add --uefi");
   }
 }
 
@@ -222,6 +215,8 @@ async function resolveBase(context: Context, request: MachineRequest, work: Work
   if (request.from !== undefined) {
     const from = context.machines.get(request.from);
     if (from === undefined) throw fail("MACHINE_NOT_FOUND", { name: request.from });
+    const volumes = from.file.volumes.map(({ id }) => id);
+    if (volumes.length > 0) work.note(`the volumes of ${from.name} are not copied: ${volumes.join(", ")}`);
     // Not while layers are swept: a new one belongs to nobody until the machine's file names it.
     const disk = await context.locks.run("layers", () => shareDisk(context, from));
     return { image: undefined, from, disk };
@@ -296,8 +291,8 @@ async function composeFile(
   const uid = allocateUid(taken);
   if (uid !== null && request.cdrom !== undefined) await checkReadable(request.cdrom);
   if (request.efiVolume === true && firmware !== "uefi") {
-    const why = `${from?.name} boots with BIOS, which has no variables`;
-    throw fail("MACHINE_INVALID", { name, why, hint: "leave --efi-volume out" });
+    const why = "--efi-volume is for machines that boot with UEFI";
+    throw fail("MACHINE_INVALID", { name, why, hint: "add --uefi" });
   }
   const disk = bootable
     ? { sizeBytes, base: base.disk === null ? null : { path: base.disk.path, format: base.disk.format } }

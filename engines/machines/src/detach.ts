@@ -7,8 +7,8 @@ import { askForDevice, cutOff, deleteNode, hasDevice } from "./plug.ts";
 import { usesInGuest } from "./volume-use.ts";
 import { changeVolume, dropVolume, releaseVolume, volumesReady } from "./volumes.ts";
 
-/** Linux gives a disk up in well under a second, also an emulated one that is busy. */
-const giveUpLimitMs = 10_000;
+/** Linux gives a disk up in well under a second, after 5 s of blinking where there is no ACPI (aarch64). */
+const giveUpLimitMs = 15_000;
 
 export interface DetachRequest {
   /** Although the guest uses it, and also where the guest does not give it up. */

@@ -48,7 +48,7 @@ export async function makeOwnVolumes(
   const wanted: OwnVolume[] = [];
   const nameFor = (role: string) => `${file.name.slice(0, 30)}-${role}-${shortId(file.id)}`;
   if (root !== null) {
-    const sizeBytes = Math.ceil(root.sizeBytes / blockBytes) * blockBytes;
+    const { sizeBytes } = root;
     const content = root.base === null ? null : { ...root.base, path: join(context.home, root.base.path) };
     wanted.push({ name: nameFor("root"), role: "root", sizeBytes, content });
   }
@@ -63,12 +63,13 @@ export async function makeOwnVolumes(
   for (const { name, role, sizeBytes, content } of wanted) {
     work.signal.throwIfAborted();
     work.report({ phase: `making volume ${name}` });
-    const made = await context.volumes.create({ sizeBytes, name });
+    const whole = Math.ceil(sizeBytes / blockBytes) * blockBytes;
+    const made = await context.volumes.create({ sizeBytes: whole, name });
     const volume: VolumeOfMachine = {
       id: made.id,
       role,
       readOnly: false,
-      sizeBytes: made.sizeBytes,
+      sizeBytes: role === "efi" ? sizeBytes : made.sizeBytes,
       slot: null,
       detaching: false,
     };

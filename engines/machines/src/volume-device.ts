@@ -36,15 +36,21 @@ export function portId(slot: number): string {
 const unserved = { socket: "(given by storaged at the start)", export: "" };
 
 /** The node above the connection stays the guest's disk where the connection is cut off (`cutNode`). */
-export function volumeNode({ id, readOnly, role }: VolumeOfMachine, served: ServedVolumes[string]) {
+export function volumeNode(
+  { id, readOnly, role, sizeBytes }: VolumeOfMachine,
+  served: ServedVolumes[string],
+) {
   const { socket: path, export: name } = served ?? unserved;
-  const discard = role === "efi" ? {} : { discard: "unmap" };
+  const flash = role === "efi";
+  const discard = flash ? {} : { discard: "unmap" };
   return {
     driver: "raw",
     "node-name": id,
     "read-only": readOnly,
+    // QEMU refuses flash memory of another size than the firmware's, as after `vol resize`.
+    ...(flash ? { size: sizeBytes } : {}),
     ...discard,
-    ...(readOnly || role === "efi" ? {} : { "detect-zeroes": "unmap" }),
+    ...(readOnly || flash ? {} : { "detect-zeroes": "unmap" }),
     file: {
       driver: "nbd",
       server: { type: "unix", path },

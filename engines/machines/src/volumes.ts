@@ -59,7 +59,7 @@ export async function serveVolume(machine: Machine, volume: VolumeOfMachine): Pr
   });
   const place = { socket: where.socket, export: where.export };
   await machine.saveRun(({ served }) => ({ served: { ...served, [id]: place } }));
-  if (sizeBytes !== volume.sizeBytes) await changeVolume(machine, id, { sizeBytes });
+  if (role !== "efi" && sizeBytes !== volume.sizeBytes) await changeVolume(machine, id, { sizeBytes });
 }
 
 export async function releaseVolume(machine: Machine, id: string): Promise<void> {
@@ -83,9 +83,10 @@ export async function releaseVolumes(machine: Machine): Promise<void> {
   }
 }
 
-/** Tells a running guest of its volume's new size. */
+/** Tells a running guest of its volume's new size. Flash memory keeps the size it was made with. */
 export async function resizeVolume(machine: Machine, id: string, sizeBytes: number): Promise<void> {
-  if (!machine.file.volumes.some((volume) => volume.id === id)) return;
+  const volume = machine.file.volumes.find((one) => one.id === id);
+  if (volume === undefined || volume.role === "efi") return;
   await volumesReady(machine);
   if (machine.live !== undefined) await showSize(machine.live, id, sizeBytes);
   await changeVolume(machine, id, { sizeBytes });
