@@ -13,6 +13,7 @@ import {
   type MachineEngine,
   openStore,
   type StorageEngine,
+  type VolumeEngine,
 } from "@skep/control";
 import { silentLog } from "@skep/control/testing";
 
@@ -56,6 +57,7 @@ export async function openApiDocument(): Promise<Document> {
     machines: {} as MachineEngine,
     images: {} as ImageEngine,
     storage: {} as StorageEngine,
+    volumes: {} as VolumeEngine,
     store,
     log: silentLog,
     version: "0",

@@ -10,6 +10,7 @@ import {
   openStore,
   type Recover,
   type StorageEngine,
+  type VolumeEngine,
 } from "@skep/control";
 import { clearSocket, lockHome, prepareRuntime } from "@skep/daemon";
 import type { Logger } from "pino";
@@ -29,6 +30,7 @@ export interface Engines extends AsyncDisposable {
   machines: MachineEngine;
   images: ImageEngine;
   storage: StorageEngine;
+  volumes: VolumeEngine;
   recover: Recover;
   /** Starts the machines that start with the host, and object storage where it was up. */
   autostart(): Promise<void>;
@@ -87,6 +89,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     machines: engines.machines,
     images: engines.images,
     storage: engines.storage,
+    volumes: engines.volumes,
     store,
     log,
     version,

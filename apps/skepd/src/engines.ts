@@ -2,17 +2,27 @@ import { ImageStore } from "@skep/images";
 import { Machines } from "@skep/machines";
 import type { DaemonOptions } from "./daemon.ts";
 import { StorageService } from "./storage.ts";
+import { Storaged } from "./storaged.ts";
+import { VolumeService } from "./volumes.ts";
 
 /** Opens the rooms for a home. */
 export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime, log, onEvent }) => {
   const images = new ImageStore({ home });
-  const machines = await Machines.open({ home, runtime, images, log, onEvent });
-  const storage = new StorageService(home, log);
+  const storaged = new Storaged(home, log);
+  const storage = new StorageService(home, storaged);
+  let known: Machines | undefined;
+  const volumes = new VolumeService({ home, storaged, machineOf: (id) => known?.machineOf(id) });
+  const machines = await Machines.open({ home, runtime, images, volumes, log, onEvent });
+  known = machines;
   return {
     machines,
     images,
     storage,
-    recover: ({ kind, subject, request }) => machines.recover(kind, subject, request),
+    volumes,
+    recover: (job) =>
+      job.kind.startsWith("volume.")
+        ? volumes.recover(job)
+        : machines.recover(job.kind, job.subject, job.request),
     async autostart() {
       await storage.resume();
       await machines.autostart();

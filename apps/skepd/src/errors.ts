@@ -6,6 +6,23 @@ export const skepdErrors = {
     hint: "install skep again, or set SKEP_STORAGED to its path",
     status: 503,
   },
+  IMPORT_PATH: { message: 'path "{path}" is not absolute', hint: "write it from / on", status: 400 },
+  IMPORT_FILE: {
+    message: "cannot import {path}: {why}",
+    hint: "give a qcow2 or raw disk on skepd's host",
+    status: 400,
+  },
+  IMPORT_SIZE: {
+    message: "a volume of {sizeBytes} bytes is smaller than the disk {path}: {needed} bytes",
+    hint: "leave --size out, or give a larger one",
+    status: 400,
+  },
+  EXPORT_EXISTS: {
+    message: "{path} exists already",
+    hint: "choose another file, or replace it: --force",
+    status: 409,
+  },
+  EXPORT_FILE: { message: "cannot write {path}: {why}", hint: "check its directory", status: 400 },
 } as const satisfies ErrorTable;
 
 export const fail = errorsOf(skepdErrors);

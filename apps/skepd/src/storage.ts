@@ -4,8 +4,8 @@ import type { Check, ObjectPage, Storage, StorageUp } from "@skep/api/schemas";
 import { exists, objectsSocket, readVersionedJson, toSkepError } from "@skep/base";
 import { authorityCertificate, authorityPath } from "@skep/certificates";
 import type { OwnedBucket, StorageEngine } from "@skep/control";
-import type { Logger } from "pino";
-import { type Deaths, Storaged } from "./storaged.ts";
+import type { Deaths, Storaged } from "./storaged.ts";
+import { servesVolumes } from "./volumes.ts";
 
 /** What of `$SKEP_HOME/storage.json`, which storaged writes, matters while it does not run. */
 interface StorageFile {
@@ -35,15 +35,16 @@ export class StorageService implements StorageEngine, AsyncDisposable {
   readonly #storaged: Storaged;
   #accounts: Accounts | undefined;
 
-  constructor(home: string, log: Logger) {
+  constructor(home: string, storaged: Storaged) {
     this.#home = home;
-    this.#storaged = new Storaged(home, log);
+    this.#storaged = storaged;
   }
 
-  /** Starts it again where it was up; keeps it where it runs. */
+  /** Starts it again where it was up or machines have volumes; keeps it where it runs. */
   async resume(): Promise<void> {
     const file = await this.#file();
-    if (file?.up === true || (await this.#storaged.runs())) this.#storaged.keep();
+    if (file?.up === true || (await servesVolumes(this.#home)) || (await this.#storaged.runs()))
+      this.#storaged.keep();
   }
 
   async #file(): Promise<StorageFile | undefined> {
@@ -78,9 +79,15 @@ export class StorageService implements StorageEngine, AsyncDisposable {
     return this.#storaged.call({ method: "PUT", path: "/config", body: { ...request, up: true } });
   }
 
+  /** It ends, unless guests' disks are with it. */
   async down(): Promise<Storage> {
     if (await this.#storaged.runs()) {
       await this.#storaged.call({ method: "PUT", path: "/config", body: { up: false } });
+      const { served } = await this.#storaged.call<{ served: boolean }>({
+        method: "GET",
+        path: "/volumes-served",
+      });
+      if (served) return this.status();
     }
     await this.#storaged.stop();
     return this.status();

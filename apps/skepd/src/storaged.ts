@@ -2,7 +2,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { answers, launch, processStartTime, readFileIfThere, storageFile, storageSocket } from "@skep/base";
-import { callJson, type JsonCall, passingBytesEnvironment, passingBytesFlags, watchEnd } from "@skep/daemon";
+import {
+  callJson,
+  type JsonCall,
+  passingBytesEnvironment,
+  passingBytesFlags,
+  streamJson,
+  watchEnd,
+} from "@skep/daemon";
 import type { Logger } from "pino";
 import { fail } from "./errors.ts";
 
@@ -108,6 +115,11 @@ export class Storaged implements AsyncDisposable {
   /** Asks it; it has to run. */
   call<T>(call: JsonCall): Promise<T> {
     return callJson<T>(this.socket, call);
+  }
+
+  /** As `call`, for what answers bit by bit. */
+  stream<T>(call: JsonCall): AsyncGenerator<T, void, void> {
+    return streamJson<T>(this.socket, call);
   }
 
   async #launch(signal: AbortSignal): Promise<void> {

@@ -1,5 +1,5 @@
 /** skepd as its tests start it: the whole process, on engines whose work can be made to hang. */
-import { DirectoryMachines, MapStorage, OneImage } from "@skep/control/testing";
+import { DirectoryMachines, MapStorage, noVolumes, OneImage } from "@skep/control/testing";
 import { serve } from "./serve.ts";
 
 await serve(process.argv.slice(2), async ({ home }) => {
@@ -8,6 +8,7 @@ await serve(process.argv.slice(2), async ({ home }) => {
     machines,
     images: new OneImage(),
     storage: new MapStorage(home),
+    volumes: noVolumes,
     recover: machines.recover,
     autostart: async () => {},
     [Symbol.asyncDispose]: async () => {},

@@ -4,10 +4,13 @@ import type { Bucket, BucketStore } from "@skep/objects";
 import { type CheckedStore, checkStore } from "./check.ts";
 import type { StorageConfig } from "./config.ts";
 import type { Metrics } from "./metrics.ts";
+import { volumeRoutes } from "./volumes/routes.ts";
+import type { Volumes } from "./volumes/volumes.ts";
 
 /** What skepd may ask. It checks what comes from outside; the socket is open to the home's user alone. */
 export interface AdminOptions {
   store: CheckedStore;
+  volumes: Volumes;
   metrics: Metrics;
   status(): Storage;
   configure(change: Partial<StorageConfig>): Promise<void>;
@@ -22,8 +25,9 @@ async function describe(store: BucketStore, { name, owner, createdAt, versioning
 }
 
 export function adminRoutes(options: AdminOptions): JsonRoute[] {
-  const { store, metrics } = options;
+  const { store, metrics, volumes } = options;
   return [
+    ...volumeRoutes(volumes),
     { method: "GET", path: "/status", handle: () => options.status() },
     {
       method: "PUT",

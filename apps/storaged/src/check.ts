@@ -1,7 +1,7 @@
 import type { BucketStore, EmbeddedStore, Finding } from "@skep/objects";
 
-/** A store that can look for damage in itself. */
-export type CheckedStore = BucketStore & Pick<EmbeddedStore, "check">;
+/** A store that can look for damage in itself, and gives single buckets to volumes. */
+export type CheckedStore = BucketStore & Pick<EmbeddedStore, "check" | "objects">;
 
 /** What a check of the stored data found. */
 export interface StoreCheck {

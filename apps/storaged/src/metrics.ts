@@ -1,7 +1,9 @@
+import type { Volume } from "@skep/api/schemas";
 import { addProcessMetrics, readGauge } from "@skep/daemon";
 import type { BucketStore } from "@skep/objects";
 import type { RequestRecord } from "@skep/s3";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { volumeMetrics } from "./volumes/metrics.ts";
 
 export interface Metrics {
   request(record: RequestRecord): void;
@@ -10,8 +12,13 @@ export interface Metrics {
 }
 
 /** All gauges are read when they are asked for, and buckets' usage is kept by the index. */
-export function createMetrics(store: BucketStore, active: () => number): Metrics {
+export function createMetrics(
+  store: BucketStore,
+  active: () => number,
+  volumes: () => Promise<Volume[]>,
+): Metrics {
   const registry = new Registry();
+  const setVolumes = volumeMetrics(registry);
   const registers = [registry];
   const ofBucket = (name: string, help: string) =>
     new Gauge({ name, help, labelNames: ["bucket"], registers });
@@ -46,6 +53,7 @@ export function createMetrics(store: BucketStore, active: () => number): Metrics
         versions.set({ bucket }, usage.versions);
         uploads.set({ bucket }, usage.uploads);
       }
+      setVolumes(await volumes());
       return registry.metrics();
     },
   };

@@ -28,6 +28,8 @@ import { checkConfig, readStorageConfig, type StorageConfig, writeStorageConfig 
 import { Listeners } from "./listeners.ts";
 import { createMetrics } from "./metrics.ts";
 import { storagePaths } from "./paths.ts";
+import { storeSeals, volumeKeys } from "./volumes/seals.ts";
+import { Volumes } from "./volumes/volumes.ts";
 
 export interface StoragedOptions {
   home: string;
@@ -52,6 +54,17 @@ export async function startStoraged(options: StoragedOptions): Promise<Running> 
   const authority = await authorityCertificate(paths.tls);
   const accounts = opened.use(openAccounts({ home }));
   const store = opened.use(await options.openStore({ directory: paths.store, log }));
+  const volumes = opened.use(
+    await Volumes.open({
+      home,
+      runtime: runtimeDirectory(home),
+      log,
+      own: store,
+      owner: () => accounts.root().id,
+      seals: storeSeals(home),
+      keys: volumeKeys(home),
+    }),
+  );
   const accessLog = opened.use(new AccessLog(paths.accessLog));
 
   const makeFace = (): S3Face =>
@@ -70,7 +83,11 @@ export async function startStoraged(options: StoragedOptions): Promise<Running> 
       },
     });
   let face = makeFace();
-  const metrics = createMetrics(store, () => face.active);
+  const metrics = createMetrics(
+    store,
+    () => face.active,
+    () => volumes.list(),
+  );
   const listeners = new Listeners(
     {
       handle: (request, response) => face.handle(request, response),
@@ -128,7 +145,7 @@ export async function startStoraged(options: StoragedOptions): Promise<Running> 
       face = makeFace();
     });
   const admin = createJsonServer(
-    adminRoutes({ store, metrics, status, configure, shutdown: () => asked.resolve() }),
+    adminRoutes({ store, volumes, metrics, status, configure, shutdown: () => asked.resolve() }),
     (error, route) => log.error({ err: error, route }, "cannot answer skepd"),
   );
 

@@ -3,7 +3,7 @@ import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import { ErrorResponse } from "@skep/api/schemas";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { type TSchema, Type } from "typebox";
-import type { ImageEngine, MachineEngine, StorageEngine } from "./engines.ts";
+import type { ImageEngine, MachineEngine, StorageEngine, VolumeEngine } from "./engines.ts";
 import type { Events } from "./events.ts";
 import type { Jobs } from "./jobs.ts";
 import type { Metrics } from "./metrics.ts";
@@ -22,6 +22,7 @@ export interface Context {
   machines: MachineEngine;
   images: ImageEngine;
   storage: StorageEngine;
+  volumes: VolumeEngine;
   jobs: Jobs;
   events: Events;
   tokens: Tokens;

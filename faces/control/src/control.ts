@@ -10,7 +10,7 @@ import Fastify, {
   LogController,
 } from "fastify";
 import type { App, Context } from "./context.ts";
-import type { ImageEngine, MachineEngine, StorageEngine } from "./engines.ts";
+import type { ImageEngine, MachineEngine, StorageEngine, VolumeEngine } from "./engines.ts";
 import { fail } from "./errors.ts";
 import { Events } from "./events.ts";
 import { Jobs } from "./jobs.ts";
@@ -28,6 +28,7 @@ import { machineRoutes } from "./routes/machines.ts";
 import { storageRoutes } from "./routes/storage.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
+import { volumeRoutes } from "./routes/volumes.ts";
 import { Tokens } from "./tokens.ts";
 import { validatorCompiler } from "./validation.ts";
 
@@ -35,6 +36,7 @@ export interface ControlOptions {
   machines: MachineEngine;
   images: ImageEngine;
   storage: StorageEngine;
+  volumes: VolumeEngine;
   /** From `openStore`; the caller closes it after the control. */
   store: DatabaseSync;
   log: FastifyBaseLogger;
@@ -66,7 +68,7 @@ export interface Control extends AsyncDisposable {
 const bodyLimit = 8 * 1024 * 1024;
 
 export async function createControl(options: ControlOptions): Promise<Control> {
-  const { store, log, machines, images, storage, version, home } = options;
+  const { store, log, machines, images, storage, volumes, version, home } = options;
   const app: App = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -89,6 +91,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     machines,
     images,
     storage,
+    volumes,
     jobs,
     events,
     tokens,
@@ -147,6 +150,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     execRoutes,
     imageRoutes,
     storageRoutes,
+    volumeRoutes,
     accountRoutes,
     bucketRoutes,
     jobRoutes,

@@ -146,4 +146,6 @@ export interface VolumeEngine {
   import(request: VolumeImport, work: Work): Promise<Volume>;
   /** `source` as a clone's. A failed one leaves no file. */
   export(source: string, request: VolumeExport, work: Work): Promise<{ path: string; bytes: number }>;
+  /** Of what is wrong with volumes; nothing where storaged does not run. */
+  doctor(): Promise<Check[]>;
 }

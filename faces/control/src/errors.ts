@@ -56,6 +56,12 @@ export const controlErrors = {
     hint: "write https://HOST:PORT",
     status: 400,
   },
+  VOLUME_ATTACHED: {
+    message: 'volume "{id}" is attached to machine "{name}"',
+    hint: "detach it there first: skep vol detach {id}; or all at once: skep vol rm --force {id}",
+    status: 409,
+  },
+  VOLUME_FREE: { message: 'volume "{id}" is attached to no machine', hint: "see: skep vol ls", status: 409 },
   FRAME_INVALID: { message: "the socket's frame is not valid: {why}", status: 400 },
 } as const satisfies ErrorTable;
 

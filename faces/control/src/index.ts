@@ -1,5 +1,12 @@
 export { type Control, type ControlOptions, createControl } from "./control.ts";
-export type { ImageEngine, MachineEngine, OwnedBucket, StorageEngine } from "./engines.ts";
+export type {
+  ImageEngine,
+  MachineEngine,
+  OwnedBucket,
+  StorageEngine,
+  VolumeEngine,
+  VolumeGarbage,
+} from "./engines.ts";
 export { controlErrors } from "./errors.ts";
 export { Events, type NewEvent } from "./events.ts";
 export { type JobRequest, Jobs, type Recover } from "./jobs.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { ApiClient } from "@skep/api";
 import { type Control, createControl } from "./control.ts";
 import { openStore } from "./store.ts";
-import { DirectoryMachines, MapStorage, OneImage, silentLog } from "./testing.ts";
+import { DirectoryMachines, MapStorage, noVolumes, OneImage, silentLog } from "./testing.ts";
 
 export interface TestControl extends AsyncDisposable {
   control: Control;
@@ -30,6 +30,7 @@ export async function testControl(): Promise<TestControl> {
       machines,
       images: new OneImage(),
       storage: new MapStorage(home),
+      volumes: noVolumes,
       store,
       log: silentLog,
       version: "1.2.3",

@@ -19,7 +19,7 @@ import { SkepError, type Work } from "@skep/base";
 import type { StoredImage } from "@skep/images";
 import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "@skep/machines";
 import type { FastifyBaseLogger } from "fastify";
-import type { ImageEngine, MachineEngine, OwnedBucket, StorageEngine } from "./engines.ts";
+import type { ImageEngine, MachineEngine, OwnedBucket, StorageEngine, VolumeEngine } from "./engines.ts";
 import type { Recover } from "./jobs.ts";
 
 /** Says nothing. */
@@ -441,3 +441,27 @@ export class MapStorage implements StorageEngine {
     return [];
   }
 }
+
+async function noVolume(): Promise<never> {
+  throw new SkepError("VOLUME_NOT_FOUND", "there are no volumes here", { status: 404 });
+}
+
+/** None, and none can be made. */
+export const noVolumes: VolumeEngine = {
+  list: async () => [],
+  get: noVolume,
+  create: noVolume,
+  adopt: noVolume,
+  edit: noVolume,
+  resize: noVolume,
+  takeOver: noVolume,
+  remove: noVolume,
+  snapshot: noVolume,
+  removeSnapshot: noVolume,
+  clone: noVolume,
+  collectGarbage: noVolume,
+  check: noVolume,
+  import: noVolume,
+  export: noVolume,
+  doctor: async () => [],
+};

@@ -14,6 +14,8 @@ export interface RunOptions {
   gid?: number;
   /** Called with each whole line of standard error while the command runs. */
   onStderrLine?: (line: string) => void;
+  /** Likewise of standard output, of which nothing is returned then. */
+  onStdoutLine?: (line: string) => void;
   /** The command line that installs a missing command, for the error. */
   install?: string;
   /** Statuses that are no failure; default `[0]`. */
@@ -65,16 +67,16 @@ export async function run(
   options.signal?.addEventListener("abort", onAbort, { once: true });
   let stdout = "";
   let stderr = "";
-  let partial = "";
+  const { onStderrLine, onStdoutLine } = options;
+  const stderrLines = onStderrLine === undefined ? undefined : linesTo(onStderrLine);
+  const stdoutLines = onStdoutLine === undefined ? undefined : linesTo(onStdoutLine);
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    stdout += text;
+    if (stdoutLines === undefined) stdout += text;
+    else stdoutLines(text);
   });
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     stderr = (stderr + text).slice(-65_536);
-    if (options.onStderrLine === undefined) return;
-    const lines = (partial + text).split(/\r?\n|\r/);
-    partial = lines.pop() ?? "";
-    for (const line of lines) options.onStderrLine(line);
+    stderrLines?.(text);
   });
   child.stdin.on("error", () => {}); // a command that does not read its input is no failure
   child.stdin.end(options.input ?? "");
@@ -97,6 +99,16 @@ export async function run(
     options.signal?.removeEventListener("abort", onAbort);
     clearTimeout(killTimer);
   }
+}
+
+/** Gives whole lines on, those that end with a carriage return included. */
+function linesTo(receive: (line: string) => void): (text: string) => void {
+  let partial = "";
+  return (text) => {
+    const lines = (partial + text).split(/\r?\n|\r/);
+    partial = lines.pop() ?? "";
+    for (const line of lines) receive(line);
+  };
 }
 
 /** The path of a command; a plain user's PATH lacks the sbin directories on Debian. */

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import {
+  CreateBucketCommand,
   DeleteObjectCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
@@ -52,6 +53,23 @@ export class ForeignStore implements ObjectStore {
   /** Whether the endpoint honours a kind of conditional write; tried out at the first time. */
   honours(write: ConditionalWrite): Promise<boolean> {
     return this.#conditions.honours(write);
+  }
+
+  /** Makes the bucket where it is missing. */
+  async ensureBucket(options: { signal?: AbortSignal } = {}): Promise<void> {
+    const { client, bucket: Bucket } = this.#connection;
+    try {
+      await this.list({ limit: 1, ...options });
+    } catch (error) {
+      if (codeOf(error) !== "BUCKET_NOT_FOUND") throw error;
+      const create = new CreateBucketCommand({ Bucket });
+      await this.#connection.ask(() => client.send(create, aborting(options.signal)), {}, options.signal);
+    }
+  }
+
+  /** FOREIGN_CONDITIONS where the endpoint does not honour If-Match and If-None-Match of puts. */
+  async requireConditions(): Promise<void> {
+    await this.#conditions.require("put", { ifMatch: "*", ifNoneMatch: "*" });
   }
 
   async get(

@@ -32,7 +32,8 @@ export function systemRoutes(app: App, context: Context): void {
       },
     },
     async ({ query }) => {
-      const checks = [context.machines.doctor(), context.storage.doctor(query.thorough === true)];
+      const { machines, storage, volumes } = context;
+      const checks = [machines.doctor(), storage.doctor(query.thorough === true), volumes.doctor()];
       return (await Promise.all(checks)).flat();
     },
   );

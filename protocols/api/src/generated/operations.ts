@@ -444,6 +444,11 @@ export interface Scope {
   access: "read" | "write";
 }
 
+export interface SnapshotCreate {
+  /** lower-case letters, digits, - */
+  name?: string;
+}
+
 export interface StartRequest {
   wait?: boolean;
   waitSeconds?: number;
@@ -531,6 +536,245 @@ export interface Version {
   listen: string | null;
 }
 
+export interface Volume {
+  /** vol- and 17 hexadecimal digits */
+  id: string;
+  name: string | null;
+  state: "available" | "attached" | "elsewhere" | "filling" | "unreadable";
+  machine: string | null;
+  problem: string | null;
+  sizeBytes: number;
+  storedBytes: number | null;
+  /** what waits on this host's disk for the store */
+  walBytes: number;
+  /** when a flush is answered: once this host's disk has everything, or the store */
+  durability: "local" | "remote";
+  compression: "none" | "zstd";
+  encrypted: boolean;
+  iops: number | null;
+  bandwidth: number | null;
+  store: {
+    endpoint: string | null;
+    bucket: string;
+  };
+  source: {
+    volume: string;
+    snapshot: string;
+  } | null;
+  owner: {
+    host: string;
+    since: string;
+  } | null;
+  snapshots: ({
+    /** snap- and 17 hexadecimal digits */
+    id: string;
+    name: string | null;
+    /** the volume's id */
+    volume: string;
+    volumeName: string | null;
+    sizeBytes: number;
+    createdAt: string;
+  })[];
+  createdAt: string;
+  /** its write-ahead log on skepd's host */
+  directory: string;
+  socket: string | null;
+  statistics: {
+    clients: number;
+    mappedBytes: number;
+    chunks: number;
+    extents: number;
+    mapMemoryBytes: number;
+    bytesWritten: number;
+    bytesRead: number;
+    flushes: number;
+    bytesToStore: number;
+    bytesFromStore: number;
+  } | null;
+}
+
+export interface VolumeAdopt {
+  id: string;
+  /** lower-case letters, digits, - */
+  name?: string;
+  place?: {
+    /** URL */
+    endpoint?: string;
+    /** default: skep-volumes */
+    bucket?: string;
+    /** default: us-east-1 */
+    region?: string;
+    accessKeyId?: string;
+    /** kept sealed */
+    secret?: string;
+    /** a CA's certificate, PEM */
+    authority?: string;
+    /** false: accept any certificate */
+    verify?: boolean;
+  };
+  /** although another host has it open: that one writes no more */
+  takeOver?: boolean;
+}
+
+export interface VolumeAttach {
+  machine: string;
+  readOnly?: boolean;
+  /** although another host has it open: that one writes no more */
+  takeOver?: boolean;
+}
+
+export interface VolumeCheckReport {
+  volume: string;
+  findings: {
+    /** manifest, map, chunk, block, wal, orphan */
+    kind: string;
+    /** the store's key, or the path */
+    object: string;
+    why: string;
+    /** what of the volume cannot be read because of it */
+    lost: {
+      offset: number;
+      length: number;
+    }[];
+  }[];
+  chunks: number;
+  blocks: number;
+  bytes: number;
+}
+
+export interface VolumeClone {
+  /** a volume, of which a snapshot is taken; or a snapshot: its id, or VOLUME@SNAPSHOT */
+  source: string;
+  /** lower-case letters, digits, - */
+  name?: string;
+  /** not below the source's */
+  sizeBytes?: number;
+  /** when a flush is answered: once this host's disk has everything, or the store */
+  durability?: "local" | "remote";
+  compression?: "none" | "zstd";
+  iops?: number | null;
+  bandwidth?: number | null;
+}
+
+export interface VolumeCreate {
+  /** lower-case letters, digits, - */
+  name?: string;
+  /** a multiple of 4096 */
+  sizeBytes: number;
+  encrypted?: boolean;
+  /** when a flush is answered: once this host's disk has everything, or the store */
+  durability?: "local" | "remote";
+  compression?: "none" | "zstd";
+  iops?: number | null;
+  bandwidth?: number | null;
+  place?: {
+    /** URL */
+    endpoint?: string;
+    /** default: skep-volumes */
+    bucket?: string;
+    /** default: us-east-1 */
+    region?: string;
+    accessKeyId?: string;
+    /** kept sealed */
+    secret?: string;
+    /** a CA's certificate, PEM */
+    authority?: string;
+    /** false: accept any certificate */
+    verify?: boolean;
+  };
+}
+
+export interface VolumeDetach {
+  /** although the guest uses it or holds on to it */
+  force?: boolean;
+}
+
+export interface VolumeEdit {
+  name?: string | null;
+  /** when a flush is answered: once this host's disk has everything, or the store */
+  durability?: "local" | "remote";
+  compression?: "none" | "zstd";
+  iops?: number | null;
+  bandwidth?: number | null;
+}
+
+export interface VolumeExport {
+  /** the file on skepd's host */
+  path: string;
+  format?: "qcow2" | "raw";
+  /** replace a file that is there */
+  force?: boolean;
+}
+
+export interface VolumeImport {
+  /** a qcow2 or raw disk on skepd's host */
+  path: string;
+  /** lower-case letters, digits, - */
+  name?: string;
+  /** not below the disk's */
+  sizeBytes?: number;
+  encrypted?: boolean;
+  /** when a flush is answered: once this host's disk has everything, or the store */
+  durability?: "local" | "remote";
+  compression?: "none" | "zstd";
+  iops?: number | null;
+  bandwidth?: number | null;
+  place?: {
+    /** URL */
+    endpoint?: string;
+    /** default: skep-volumes */
+    bucket?: string;
+    /** default: us-east-1 */
+    region?: string;
+    accessKeyId?: string;
+    /** kept sealed */
+    secret?: string;
+    /** a CA's certificate, PEM */
+    authority?: string;
+    /** false: accept any certificate */
+    verify?: boolean;
+  };
+}
+
+export interface VolumePlace {
+  /** URL */
+  endpoint?: string;
+  /** default: skep-volumes */
+  bucket?: string;
+  /** default: us-east-1 */
+  region?: string;
+  accessKeyId?: string;
+  /** kept sealed */
+  secret?: string;
+  /** a CA's certificate, PEM */
+  authority?: string;
+  /** false: accept any certificate */
+  verify?: boolean;
+}
+
+export interface VolumeRemove {
+  /** its snapshots with it */
+  snapshots?: boolean;
+  /** detach it first; also where it cannot be read */
+  force?: boolean;
+}
+
+export interface VolumeResize {
+  /** a multiple of 4096; volumes only grow */
+  sizeBytes: number;
+}
+
+export interface VolumeSnapshot {
+  /** snap- and 17 hexadecimal digits */
+  id: string;
+  name: string | null;
+  /** the volume's id */
+  volume: string;
+  volumeName: string | null;
+  sizeBytes: number;
+  createdAt: string;
+}
+
 /** Parameters and answer of each operation. */
 export interface Operations {
   /** Forwards a port, on a running machine at once. Answers with all of its ports. */
@@ -538,10 +782,20 @@ export interface Operations {
     params: { path: { name: string }; body: PortRequest };
     response: Port[];
   };
+  /** Takes up a volume that a store has, and that another host made or this one forgot. */
+  adoptVolume: {
+    params: { body: VolumeAdopt };
+    response: Volume;
+  };
   /** Of each running machine. */
   allStats: {
     params: Record<never, never>;
     response: MachineStats[];
+  };
+  /** At once where the machine runs, at its next start where it is stopped. */
+  attachVolume: {
+    params: { path: { volume: string }; body: VolumeAttach };
+    response: Job;
   };
   buildImage: {
     params: { body: ImageBuild };
@@ -556,6 +810,21 @@ export interface Operations {
   catalog: {
     params: Record<never, never>;
     response: CatalogEntry[];
+  };
+  /** Reads all that is stored of it; its result is a VolumeCheckReport. */
+  checkVolume: {
+    params: { path: { volume: string } };
+    response: Job;
+  };
+  /** A new volume that shares all data with a snapshot; no data is copied. */
+  cloneVolume: {
+    params: { body: VolumeClone };
+    response: Job;
+  };
+  /** Deletes what no map needs, and packs anew what is mostly dead. */
+  collectVolumeGarbage: {
+    params: { path: { volume: string } };
+    response: Job;
   };
   createAccount: {
     params: { body: AccountCreate };
@@ -574,9 +843,23 @@ export interface Operations {
     params: { body: MachineRequest };
     response: Job;
   };
+  /** What the volume holds at one instant; its result is a VolumeSnapshot. */
+  createSnapshot: {
+    params: { path: { volume: string }; body: SnapshotCreate };
+    response: Job;
+  };
   createToken: {
     params: { body: TokenCreate };
     response: TokenCreated;
+  };
+  /** An empty one. `place` says in which store; keys that it holds are kept sealed. */
+  createVolume: {
+    params: { body: VolumeCreate };
+    response: Volume;
+  };
+  detachVolume: {
+    params: { path: { volume: string }; body: VolumeDetach };
+    response: Job;
   };
   /** Whether this host has what skep needs, and what is stored is whole; `thorough` reads all of it, however long that takes. */
   doctor: {
@@ -587,10 +870,20 @@ export interface Operations {
     params: { path: { name: string }; body: MachineEdit };
     response: Job;
   };
+  /** Holds at once, also while it is in use. */
+  editVolume: {
+    params: { path: { volume: string }; body: VolumeEdit };
+    response: Volume;
+  };
   /** Server-sent events; each `data` is an Event. With Last-Event-ID, first what was missed; an Event of type `events.lost` says that some of it is no longer kept. */
   events: {
     params: Record<never, never>;
     response: never;
+  };
+  /** The volume as it is at one instant, or a snapshot of it (VOLUME@SNAPSHOT, or its id), as a disk's file. */
+  exportVolume: {
+    params: { path: { volume: string }; body: VolumeExport };
+    response: Job;
   };
   getImage: {
     params: { path: { ref: string }; query?: { arch?: "x86_64" | "aarch64" } };
@@ -609,8 +902,17 @@ export interface Operations {
     params: Record<never, never>;
     response: Storage;
   };
+  getVolume: {
+    params: { path: { volume: string } };
+    response: Volume;
+  };
   importImage: {
     params: { body: ImageImport };
+    response: Job;
+  };
+  /** A new volume from a disk's file. A failed one leaves no volume. */
+  importVolume: {
+    params: { body: VolumeImport };
     response: Job;
   };
   /** Server-sent events; each `data` is the whole Job as it is then. Ends after the job's last state. */
@@ -657,6 +959,11 @@ export interface Operations {
   listTokens: {
     params: Record<never, never>;
     response: Token[];
+  };
+  /** Those that this host knows, in whichever store they are. */
+  listVolumes: {
+    params: Record<never, never>;
+    response: Volume[];
   };
   /** WebSocket. Binary frames are the serial console's bytes, both ways. Text frames of the server are JSON: {"writable": boolean} first, {"end": reason} last. */
   machineConsole: {
@@ -742,9 +1049,23 @@ export interface Operations {
     params: { path: { name: string; hostPort: number }; query?: { protocol?: "tcp" | "udp" } };
     response: Port[];
   };
+  /** Refused while a clone needs it. */
+  removeSnapshot: {
+    params: { path: { volume: string; snapshot: string } };
+    response: undefined;
+  };
   removeToken: {
     params: { path: { id: string } };
     response: undefined;
+  };
+  removeVolume: {
+    params: { path: { volume: string }; query?: { snapshots?: boolean; force?: boolean } };
+    response: Job;
+  };
+  /** Volumes grow, also while a machine runs on them: its guest is told. */
+  resizeVolume: {
+    params: { path: { volume: string }; body: VolumeResize };
+    response: Job;
   };
   restartMachine: {
     params: { path: { name: string }; body: {
@@ -803,23 +1124,35 @@ export interface Operations {
 
 export const operations = {
   addPort: { method: "POST", path: "/v1/machines/{name}/ports", kind: "json" },
+  adoptVolume: { method: "POST", path: "/v1/volumes/adopt", kind: "json" },
   allStats: { method: "GET", path: "/v1/stats", kind: "json" },
+  attachVolume: { method: "POST", path: "/v1/volumes/{volume}/attach", kind: "json" },
   buildImage: { method: "POST", path: "/v1/images/build", kind: "json" },
   cancelJob: { method: "POST", path: "/v1/jobs/{id}/cancel", kind: "json" },
   catalog: { method: "GET", path: "/v1/catalog", kind: "json" },
+  checkVolume: { method: "POST", path: "/v1/volumes/{volume}/check", kind: "json" },
+  cloneVolume: { method: "POST", path: "/v1/volumes/clone", kind: "json" },
+  collectVolumeGarbage: { method: "POST", path: "/v1/volumes/{volume}/gc", kind: "json" },
   createAccount: { method: "POST", path: "/v1/accounts", kind: "json" },
   createBucket: { method: "POST", path: "/v1/buckets", kind: "json" },
   createKey: { method: "POST", path: "/v1/keys", kind: "json" },
   createMachine: { method: "POST", path: "/v1/machines", kind: "json" },
+  createSnapshot: { method: "POST", path: "/v1/volumes/{volume}/snapshots", kind: "json" },
   createToken: { method: "POST", path: "/v1/tokens", kind: "json" },
+  createVolume: { method: "POST", path: "/v1/volumes", kind: "json" },
+  detachVolume: { method: "POST", path: "/v1/volumes/{volume}/detach", kind: "json" },
   doctor: { method: "GET", path: "/v1/doctor", kind: "json" },
   editMachine: { method: "PATCH", path: "/v1/machines/{name}", kind: "json" },
+  editVolume: { method: "PATCH", path: "/v1/volumes/{volume}", kind: "json" },
   events: { method: "GET", path: "/v1/events", kind: "events" },
+  exportVolume: { method: "POST", path: "/v1/volumes/{volume}/export", kind: "json" },
   getImage: { method: "GET", path: "/v1/images/{ref}", kind: "json" },
   getJob: { method: "GET", path: "/v1/jobs/{id}", kind: "json" },
   getMachine: { method: "GET", path: "/v1/machines/{name}", kind: "json" },
   getStorage: { method: "GET", path: "/v1/storage", kind: "json" },
+  getVolume: { method: "GET", path: "/v1/volumes/{volume}", kind: "json" },
   importImage: { method: "POST", path: "/v1/images/import", kind: "json" },
+  importVolume: { method: "POST", path: "/v1/volumes/import", kind: "json" },
   jobEvents: { method: "GET", path: "/v1/jobs/{id}/events", kind: "events" },
   listAccounts: { method: "GET", path: "/v1/accounts", kind: "json" },
   listBuckets: { method: "GET", path: "/v1/buckets", kind: "json" },
@@ -830,6 +1163,7 @@ export const operations = {
   listObjects: { method: "GET", path: "/v1/buckets/{bucket}/objects", kind: "json" },
   listPorts: { method: "GET", path: "/v1/machines/{name}/ports", kind: "json" },
   listTokens: { method: "GET", path: "/v1/tokens", kind: "json" },
+  listVolumes: { method: "GET", path: "/v1/volumes", kind: "json" },
   machineConsole: { method: "GET", path: "/v1/machines/{name}/console", kind: "socket" },
   machineExec: { method: "GET", path: "/v1/machines/{name}/exec", kind: "socket" },
   machineLogs: { method: "GET", path: "/v1/machines/{name}/logs", kind: "raw" },
@@ -848,7 +1182,10 @@ export const operations = {
   removeMachine: { method: "DELETE", path: "/v1/machines/{name}", kind: "json" },
   removeObjects: { method: "POST", path: "/v1/buckets/{bucket}/remove", kind: "json" },
   removePort: { method: "DELETE", path: "/v1/machines/{name}/ports/{hostPort}", kind: "json" },
+  removeSnapshot: { method: "DELETE", path: "/v1/volumes/{volume}/snapshots/{snapshot}", kind: "json" },
   removeToken: { method: "DELETE", path: "/v1/tokens/{id}", kind: "json" },
+  removeVolume: { method: "DELETE", path: "/v1/volumes/{volume}", kind: "json" },
+  resizeVolume: { method: "POST", path: "/v1/volumes/{volume}/resize", kind: "json" },
   restartMachine: { method: "POST", path: "/v1/machines/{name}/restart", kind: "json" },
   setListen: { method: "PUT", path: "/v1/listen", kind: "json" },
   shutdown: { method: "POST", path: "/v1/shutdown", kind: "json" },

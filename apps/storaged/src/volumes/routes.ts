@@ -1,0 +1,141 @@
+import type {
+  VolumeAdopt,
+  VolumeClone,
+  VolumeCreate,
+  VolumeEdit,
+  VolumeRemove,
+  VolumeResize,
+} from "@skep/api/schemas";
+import type { JsonRequest, JsonRoute } from "@skep/daemon";
+import type { Attached } from "./records.ts";
+import type { Volumes, VolumeWork } from "./volumes.ts";
+
+/** What long work tells: how far it is, at the end what came of it. */
+export type Told<T> = { done: number; total: number } | { result: T };
+
+/** What skepd asks about volumes. `:volume` is an id or a name. */
+export function volumeRoutes(volumes: Volumes): JsonRoute[] {
+  const volume = ({ params }: JsonRequest) => params.volume as string;
+  return [
+    { method: "GET", path: "/volumes", handle: () => volumes.list() },
+    {
+      method: "POST",
+      path: "/volumes",
+      handle: ({ body }) => volumes.create(body as VolumeCreate & { filling?: string }),
+    },
+    { method: "POST", path: "/volumes/adopt", handle: ({ body }) => volumes.adopt(body as VolumeAdopt) },
+    {
+      method: "POST",
+      path: "/volumes/clone",
+      handle: ({ body }) => volumes.clone(body as VolumeClone & { forExport?: string }),
+    },
+    {
+      method: "POST",
+      path: "/volumes/discard-unfinished",
+      handle: ({ body }) => volumes.discardUnfinished((body as { present: string }).present),
+    },
+    {
+      method: "POST",
+      path: "/volumes/conceal",
+      handle: ({ body }) => volumes.conceal((body as { socket: string }).socket),
+    },
+    { method: "GET", path: "/volumes-served", handle: () => ({ served: volumes.isServing }) },
+    { method: "GET", path: "/volumes/:volume", handle: (request) => volumes.get(volume(request)) },
+    {
+      method: "PUT",
+      path: "/volumes/:volume",
+      handle: (request) => volumes.edit(volume(request), request.body as VolumeEdit),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/resize",
+      handle: (request) => volumes.resize(volume(request), (request.body as VolumeResize).sizeBytes),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/take-over",
+      handle: (request) => volumes.takeOver(volume(request)),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/serve",
+      handle: (request) => volumes.serve(volume(request), request.body as Attached),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/release",
+      handle: (request) => volumes.release(volume(request), (request.body as { machine: string }).machine),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/remove",
+      handle: (request) => volumes.remove(volume(request), (request.body ?? {}) as VolumeRemove),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/filled",
+      handle: (request) => volumes.filled(volume(request)),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/snapshots",
+      handle: (request) => volumes.snapshot(volume(request), (request.body as { name?: string }).name),
+    },
+    {
+      method: "DELETE",
+      path: "/volumes/:volume/snapshots/:snapshot",
+      handle: (request) => volumes.removeSnapshot(volume(request), request.params.snapshot as string),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/gc",
+      handle: (request) => telling(request, (work) => volumes.collectGarbage(volume(request), work)),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/check",
+      handle: (request) => telling(request, (work) => volumes.check(volume(request), work)),
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/expose",
+      handle: (request) => {
+        const { readOnly } = request.body as { readOnly: boolean };
+        return volumes.expose(volume(request), { readOnly, signal: request.signal });
+      },
+    },
+  ];
+}
+
+/** Only the newest of what it reports is told, when there is time to. */
+async function* telling<T>(
+  { signal }: JsonRequest,
+  work: (work: VolumeWork) => Promise<T>,
+): AsyncGenerator<Told<T>> {
+  let newest: { done: number; total: number } | undefined;
+  let wake: () => void = () => undefined;
+  const report = (progress: { done: number; total: number }) => {
+    newest = progress;
+    wake();
+  };
+  const ended = work({ signal, report }).then(
+    (result) => ({ result }),
+    (error: unknown) => ({ error }),
+  );
+  for (;;) {
+    const next = new Promise<undefined>((resolve) => {
+      wake = () => resolve(undefined);
+    });
+    if (newest !== undefined) {
+      const progress = newest;
+      newest = undefined;
+      yield progress;
+      continue;
+    }
+    const end = await Promise.race([ended, next]);
+    if (end === undefined) continue;
+    if ("error" in end) throw end.error;
+    yield end;
+    return;
+  }
+}
