@@ -12,10 +12,25 @@ class Inode {
   pending: Change[] = [];
   /** A failed flush has dropped changes that readers still see. */
   hasLost = false;
+  /** Room behind `content`, so that a log grows without a copy, while that is what was appended last. */
+  #room: Buffer = this.content;
+  #appended: Buffer = this.content;
 
   change(change: Change): void {
-    this.content = applied(this.content, change);
     this.pending.push(change);
+    const isAtEnd = change.kind === "write" && change.at === this.content.length;
+    this.content = isAtEnd ? this.#append(change.bytes) : applied(this.content, change);
+  }
+
+  #append(bytes: Buffer): Buffer {
+    const { length } = this.content;
+    if (this.content !== this.#appended || length + bytes.length > this.#room.length) {
+      this.#room = Buffer.alloc(2 * (length + bytes.length));
+      this.content.copy(this.#room);
+    }
+    bytes.copy(this.#room, length);
+    this.#appended = this.#room.subarray(0, length + bytes.length);
+    return this.#appended;
   }
 
   /** Up to that change, or all. */
