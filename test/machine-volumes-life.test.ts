@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, afterEach, before, describe, it } from "node:test";
 import { quietWork } from "@skep/base";
+import { QmpClient } from "@skep/qmp";
 import { MachineBench } from "./machine-volumes.ts";
 import { eventually } from "./support.ts";
 
@@ -213,8 +214,13 @@ describe("when skepd dies", () => {
 
   const settled = () => bench.machines.edit("crash", {}, work); // waits for its turn
   const claimed = { role: "data", readOnly: false, sizeBytes: 16 * mib, slot: 3 };
-  async function killedWith(volumes: object[]): Promise<void> {
+  async function killedWith(volumes: object[], node?: string): Promise<void> {
     await bench.machines.close();
+    if (node !== undefined) {
+      const qemu = join(bench.skep.runtime, machine("crash").id.slice(0, 8), "qemu");
+      await using qmp = await QmpClient.connect(join(qemu, "qmp.sock"));
+      await qmp.execute("blockdev-add", { driver: "null-co", "node-name": node });
+    }
     const file = JSON.parse(await readFile(fileOf("crash"), "utf8"));
     await writeFile(fileOf("crash"), JSON.stringify({ ...file, volumes }));
     await bench.reopen();
@@ -228,6 +234,9 @@ describe("when skepd dies", () => {
     await detach("crash", id);
     await killedWith([{ ...claimed, id, detaching: true }]);
     assert.deepEqual([machine("crash").volumes, servedIds()], [[], []]);
+    await killedWith([{ ...claimed, id, detaching: false }], id);
+    await bench.disk("crash", id);
+    await detach("crash", id);
 
     await attach("crash", id);
     process.kill(machine("crash").pid as number, "SIGKILL");

@@ -2,7 +2,7 @@ import { quietWork, Undo } from "@skep/base";
 import { plug } from "./attach.ts";
 import { finishDetach } from "./detach.ts";
 import type { Machine } from "./machine.ts";
-import { hasDevice } from "./plug.ts";
+import { deleteNode, hasDevice } from "./plug.ts";
 import { dropVolume, releaseVolumes, serveVolume } from "./volumes.ts";
 
 /**
@@ -24,6 +24,7 @@ export async function settleVolumes(machine: Machine): Promise<void> {
     }
     await using undo = new Undo();
     undo.push(() => dropVolume(machine, volume.id));
+    await deleteNode(live, volume.id); // of an attach that came no further
     await plug(live, volume, quietWork(), undo);
     undo.keep();
     context.log.info({ machine: name, volume: volume.id }, "attached what was half attached");
