@@ -10,7 +10,10 @@ export const disk: Files = {
     const flags = mode === "read" ? fs.constants.O_RDONLY : fs.constants.O_RDWR | fs.constants.O_CREAT;
     return syncFile(fs.openSync(path, flags, 0o600));
   },
-  open: async (path, mode) => asyncFile(await fsp.open(path, mode === "read" ? "r" : "wx+", 0o600)),
+  open: async (path, mode) => {
+    const flags = { read: "r", write: "r+", create: "wx+" }[mode];
+    return asyncFile(await fsp.open(path, flags, 0o600));
+  },
   readdirSync: (path) => fs.readdirSync(path),
   readdir: (path) => fsp.readdir(path),
   mkdirSync: (path) => void fs.mkdirSync(path, { recursive: true, mode: 0o700 }),

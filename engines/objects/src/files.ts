@@ -8,8 +8,8 @@
 export interface Files {
   /** "read" needs the file; "write" makes it where it is missing and keeps what is in it. */
   openSync(path: string, mode: "read" | "write"): SyncFile;
-  /** Makes a new file to write and read (EEXIST), or opens one to read. */
-  open(path: string, mode: "read" | "create"): Promise<AsyncFile>;
+  /** Makes a new file to write and read (EEXIST), or opens one that is there, to read or also to write. */
+  open(path: string, mode: "read" | "write" | "create"): Promise<AsyncFile>;
   readdirSync(path: string): string[];
   readdir(path: string): Promise<string[]>;
   /** Also the folders above; no error where it is there. */

@@ -1,15 +1,18 @@
+import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { AsyncFile, Files } from "@skep/objects/files";
 import { fail } from "../errors.ts";
-import { parseSlot, type SlotContext, slotData } from "./slot.ts";
+import type { WalOptions } from "./options.ts";
+import type { SlotContext } from "./slot.ts";
 
-/** Segments: their header, and reading one from its beginning to its last whole slot. */
+/** Segments: their names, headers and files. */
 
-export const headerBytes = 64;
+export const headerBytes = 80;
 const magic = "SKVW";
 const version = 1;
 const encryptedFlag = 2;
-const pieceBytes = 1024 * 1024;
+const checkAt = 76;
+const maxNumber = 2 ** 32 - 1;
 
 export interface SegmentHeader {
   number: number;
@@ -19,6 +22,8 @@ export interface SegmentHeader {
   volume: string;
   word: bigint;
   encrypted: boolean;
+  /** Of slots with higher numbers none is missing that was synced. */
+  since: bigint;
 }
 
 export function segmentName(number: number): string {
@@ -43,14 +48,18 @@ export function encodeHeader(header: SegmentHeader): Buffer {
   bytes.writeBigUInt64LE(header.salt, 16);
   bytes.write(header.volume, 24, 24, "latin1");
   bytes.writeBigUInt64LE(header.word, 48);
-  bytes.writeUInt32LE(crc32(bytes.subarray(0, 60)), 60);
+  bytes.writeBigUInt64LE(header.since, 56);
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, checkAt)), checkAt);
   return bytes;
 }
 
-/** Undefined where it is torn: then nothing behind it was ever synced, nor acknowledged. */
+/**
+ * Undefined where it is torn, which a power loss may do before the first sync of a segment: without it nothing
+ * behind it can be told from an earlier life of the disk, so nothing is.
+ */
 export function decodeHeader(bytes: Buffer, path: string): SegmentHeader | undefined {
   if (bytes.length < headerBytes || bytes.toString("latin1", 0, 4) !== magic) return undefined;
-  if (crc32(bytes.subarray(0, 60)) !== bytes.readUInt32LE(60)) return undefined;
+  if (crc32(bytes.subarray(0, checkAt)) !== bytes.readUInt32LE(checkAt)) return undefined;
   const volume = bytes.toString("latin1", 24, 48).replace(/\0+$/, "");
   const found = bytes.readUInt16LE(4);
   const flags = bytes.readUInt16LE(6);
@@ -67,6 +76,7 @@ export function decodeHeader(bytes: Buffer, path: string): SegmentHeader | undef
     salt: bytes.readBigUInt64LE(16),
     volume,
     word: bytes.readBigUInt64LE(48),
+    since: bytes.readBigUInt64LE(56),
     encrypted: flags === encryptedFlag,
   };
 }
@@ -77,63 +87,26 @@ export async function readHeader(file: AsyncFile, path: string): Promise<Segment
   return decodeHeader(bytes.subarray(0, count), path);
 }
 
-/** A run of consecutive blocks whose slots follow one another. */
-export interface ReplayEntry {
-  block: number;
-  count: number;
-  segment: number;
-  position: number;
-  zeroes: boolean;
-}
-
-export interface Scanned {
-  /** Where the last whole slot ends. */
-  wholeBytes: number;
-  slots: number;
-  /** Of the last slot; 0: there is none. */
-  sequence: bigint;
-}
-
-/** Reads a segment slot by slot, up to the last whole one, in pieces of bounded size. */
-export async function scanSegment(
-  file: AsyncFile,
-  number: number,
-  context: SlotContext,
-  each?: (entry: ReplayEntry) => void,
-): Promise<Scanned> {
-  const buffer = Buffer.allocUnsafeSlow(pieceBytes);
-  const scanned: Scanned = { wholeBytes: headerBytes, slots: 0, sequence: 0n };
-  let run: ReplayEntry | undefined;
-  const flush = () => {
-    if (run !== undefined) each?.(run);
-    run = undefined;
-  };
-  for (;;) {
-    const start = scanned.wholeBytes;
-    const piece = buffer.subarray(0, await file.read(buffer, start));
-    let at = 0;
-    for (;;) {
-      const slot = parseSlot(context, piece, at);
-      if (slot === undefined) break;
-      if (scanned.slots > 0 && slot.sequence !== scanned.sequence + 1n) break;
-      const position = start + at;
-      // A block is checked with the key when it is read; zeroes never are, so they are now.
-      if (slot.zeroes && slotData(context, piece, at, position, slot.bytes) === undefined) break;
-      if (run !== undefined && !run.zeroes && !slot.zeroes && run.block + run.count === slot.block) {
-        run.count += 1;
-      } else {
-        flush();
-        run = { block: slot.block, count: slot.count, segment: number, position, zeroes: slot.zeroes };
-      }
-      at += slot.bytes;
-      scanned.slots += 1;
-      scanned.sequence = slot.sequence;
-    }
-    scanned.wholeBytes = start + at;
-    if (at === 0 || piece.length < buffer.length) break;
+/** A new file with a header. VOLUME_DAMAGED where there are no numbers left. */
+export async function createSegment(options: WalOptions, number: number, since: bigint): Promise<Segment> {
+  const { files, directory, epoch, volume, word, key, random } = options;
+  if (number > maxNumber) {
+    throw fail("VOLUME_DAMAGED", { id: volume, object: directory, why: "its segments' numbers are used up" });
   }
-  flush();
-  return scanned;
+  const path = join(directory, segmentName(number));
+  const salt = Buffer.from(random(8)).readBigUInt64LE();
+  const encrypted = key !== null;
+  const context = { salt, encrypted, key: key?.segmentKey(salt, number) ?? null };
+  const file = await files.open(path, "create");
+  try {
+    const header = encodeHeader({ number, epoch, salt, volume, word, encrypted, since });
+    await file.write([header], 0);
+  } catch (error) {
+    await file.close();
+    await removeFile(files, path);
+    throw error;
+  }
+  return new Segment({ number, path, file, context, bytes: headerBytes });
 }
 
 /** An open segment. Its file is closed when it is removed and nobody reads it any more. */

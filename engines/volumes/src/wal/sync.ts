@@ -14,10 +14,20 @@ export class SyncRounds {
   #running: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   #failure: unknown;
+  #written: bigint;
+  #synced: bigint;
 
-  constructor(files: Files, directory: string) {
+  /** `synced`: the number of the last slot, which is on stable storage. */
+  constructor(files: Files, directory: string, synced: bigint) {
     this.#files = files;
     this.#directory = directory;
+    this.#written = synced;
+    this.#synced = synced;
+  }
+
+  /** Slots up to this number are on stable storage. */
+  get synced(): bigint {
+    return this.#synced;
   }
 
   /** Throws once a sync has failed: what the kernel then says of the same bytes is not to be believed. */
@@ -35,8 +45,10 @@ export class SyncRounds {
     this.#unsynced.add(segment);
   }
 
-  written(segment: Segment): void {
+  /** All slots up to this number have been written. */
+  written(segment: Segment, sequence: bigint): void {
     this.#unsynced.add(segment);
+    this.#written = sequence;
   }
 
   removed(segment: Segment): void {
@@ -70,11 +82,13 @@ export class SyncRounds {
     this.check();
     const segments = [...this.#unsynced];
     const hasNewNames = this.#hasNewNames;
+    const written = this.#written;
     this.#unsynced = new Set();
     this.#hasNewNames = false;
     try {
       for (const segment of segments) await segment.use(() => segment.file.datasync());
       if (hasNewNames) await this.#files.syncDirectory(this.#directory);
+      this.#synced = written;
     } catch (error) {
       this.#failure ??= error;
       this.check();

@@ -1,54 +1,29 @@
 import { join } from "node:path";
-import type { Files } from "@skep/objects/files";
 import { fail } from "../errors.ts";
-import type { Pace } from "../pace.ts";
-import { blockBytes } from "../types.ts";
-import { openSegments } from "./open.ts";
-import { encodeHeader, headerBytes, type ReplayEntry, removeFile, Segment, segmentName } from "./segment.ts";
-import { dataSlotBytes, maxZeroes, parseSlot, slotBytes, slotData, writeSlot } from "./slot.ts";
+import { entryBytes, type SlotOf, slotsOf, type WalEntry } from "./entry.ts";
+import type { WalGap } from "./gaps.ts";
+import { type OpenedSegments, openSegments } from "./open.ts";
+import type { Placed, WalOptions } from "./options.ts";
+import { createSegment, headerBytes, removeFile, type Segment, segmentName } from "./segment.ts";
+import { dataSlotBytes, parseSlot, slotData, writeSlot } from "./slot.ts";
 import { SyncRounds } from "./sync.ts";
 
-/** Data is a multiple of 4,096 bytes, lent until the append is done. */
-export type WalEntry = { block: number; data: Uint8Array } | { block: number; zeroes: number };
-
-/** Where an entry's first slot lies; those of its other blocks follow it. */
-export interface Placed {
-  segment: number;
-  position: number;
-}
-
-/** What of a volume's key the log needs: 32 bytes for one segment (keys.ts). */
-export interface SegmentKeys {
-  segmentKey(salt: bigint, number: number): Uint8Array;
-}
-
-export interface WalOptions {
-  files: Files;
-  /** `…/volumes/<id>/wal`; made where it is missing. */
-  directory: string;
-  /** `vol-…` */
-  volume: string;
-  /** `Owner.Wal`: the same for as long as segments with it are needed. */
-  word: bigint;
-  /** For the headers of new segments. */
-  epoch: number;
-  /** `WALNum`. */
-  firstSegment: number;
-  /** `SeqNum`: later slots are numbered from above it. */
-  sequence?: bigint;
-  key: SegmentKeys | null;
-  /** 64 MiB where it is not given. */
-  segmentBytes?: number;
-  random: (bytes: number) => Uint8Array;
-  pace: Pace;
-  replay?: (entry: ReplayEntry) => void;
-  log?: (message: string) => void;
-}
+export type { WalEntry } from "./entry.ts";
+export type { Placed, SegmentKeys, WalOptions } from "./options.ts";
 
 const defaultSegmentBytes = 64 * 1024 * 1024;
 /** An append is staged and written in pieces of at most this; up to one piece is written in place. */
 const stagingBytes = 1024 * 1024;
+/** More than a slot with its block. */
+const stagingSlack = 8192;
 const inPlaceReadBytes = 256 * 1024;
+
+interface Waiting {
+  entries: readonly WalEntry[];
+  bytes: number;
+  resolve: (placed: Placed[]) => void;
+  reject: (error: unknown) => void;
+}
 
 /**
  * A volume's write-ahead log on this host (FORMAT.md). One process uses a directory at a time. When an append
@@ -63,9 +38,14 @@ export class Wal {
   #nextNumber: number;
   #sequence: bigint;
   #staging: Buffer | undefined;
+  /** Numbers above it are without gaps (FORMAT.md). */
+  readonly #since: bigint;
+  /** What the replay missed. */
+  readonly gaps: readonly WalGap[];
+  readonly #waiting: Waiting[] = [];
   /** Appends that are under way or wait for those before them. */
   #pending = 0;
-  #tail: Promise<unknown> = Promise.resolve();
+  #writing: Promise<void> | undefined;
   #isClosed = false;
 
   /**
@@ -76,13 +56,15 @@ export class Wal {
     return new Wal(options, await openSegments(options));
   }
 
-  private constructor(options: WalOptions, found: Awaited<ReturnType<typeof openSegments>>) {
+  private constructor(options: WalOptions, found: OpenedSegments) {
     this.#options = options;
     this.#segmentBytes = options.segmentBytes ?? defaultSegmentBytes;
     this.#segments = new Map(found.segments.map((segment) => [segment.number, segment]));
     this.#nextNumber = found.nextNumber;
     this.#sequence = found.sequence;
-    this.#rounds = new SyncRounds(options.files, options.directory);
+    this.#since = found.since;
+    this.gaps = found.gaps;
+    this.#rounds = new SyncRounds(options.files, options.directory, found.sequence);
   }
 
   /** Of all segments, headers and torn ends included. */
@@ -114,147 +96,164 @@ export class Wal {
   append(entries: readonly WalEntry[]): Placed[] | Promise<Placed[]> {
     this.#checkUsable();
     if (entries.length === 0) return [];
-    const total = this.#bytesOf(entries);
+    const bytes = this.#bytesOf(entries);
     const current = this.#current;
     if (
       this.#pending === 0 &&
       current !== undefined &&
-      total <= stagingBytes &&
-      this.#fits(current, total) &&
+      bytes <= stagingBytes &&
+      this.#fits(current, bytes) &&
       this.#options.pace.quick()
     ) {
-      return this.#appendInPlace(current, entries, total);
+      return this.#appendInPlace(current, entries, bytes);
     }
     return new Promise((resolve, reject) => {
       this.#pending += 1;
-      const work = this.#tail.then(() => this.#appendLater(entries, total));
-      this.#tail = work.then(
-        (placed) => {
-          resolve(placed);
-          // Only once the caller has heard of it may a seal count it as placed.
-          queueMicrotask(() => (this.#pending -= 1));
-        },
-        (error: unknown) => {
-          reject(error);
-          this.#pending -= 1;
-        },
-      );
+      this.#waiting.push({ entries, bytes, resolve, reject });
+      this.#writing ??= this.#writeWaiting();
     });
   }
 
   #checkUsable(): void {
-    if (this.#isClosed) throw fail("VOLUME_CLOSED", { id: this.#options.volume });
+    if (this.#isClosed) throw this.#closed();
     this.#rounds.check();
   }
 
+  #closed(): Error {
+    return fail("VOLUME_CLOSED", { id: this.#options.volume });
+  }
+
   #bytesOf(entries: readonly WalEntry[]): number {
-    const encrypted = this.#options.key !== null;
-    let total = 0;
-    for (const entry of entries) {
-      total +=
-        "data" in entry
-          ? (entry.data.length / blockBytes) * dataSlotBytes(encrypted)
-          : Math.ceil(entry.zeroes / maxZeroes) * slotBytes(encrypted);
-    }
-    return total;
+    const isEncrypted = this.#options.key !== null;
+    let bytes = 0;
+    for (const entry of entries) bytes += entryBytes(entry, isEncrypted);
+    return bytes;
   }
 
   #fits(segment: Segment, bytes: number): boolean {
     return segment.bytes === headerBytes || segment.bytes + bytes <= this.#segmentBytes;
   }
 
-  #appendInPlace(segment: Segment, entries: readonly WalEntry[], total: number): Placed[] {
-    const { placed, slots } = this.#places(segment, entries);
-    const start = segment.bytes;
-    const piece = this.#fill(segment, slots, total);
+  #appendInPlace(segment: Segment, entries: readonly WalEntry[], bytes: number): Placed[] {
+    const before = this.#sequence;
+    const placed = this.#places(segment, entries);
+    const piece = this.#fill(segment, slotsOf(entries), bytes, segment.bytes);
     try {
-      this.#options.pace.inPlace(() => segment.file.writeSync([piece], start));
+      this.#options.pace.inPlace(() => segment.file.writeSync([piece], segment.bytes));
     } catch (error) {
+      this.#sequence = before;
       this.#pending += 1;
-      this.#tail = this.#cutOff(segment).finally(() => (this.#pending -= 1));
+      this.#writing = this.#cutOff(segment).then(() => {
+        this.#pending -= 1;
+        return this.#writeWaiting();
+      });
       throw error;
     }
-    segment.bytes += piece.length;
-    this.#rounds.written(segment);
+    this.#written(segment, segment.bytes + bytes);
     return placed;
   }
 
-  async #appendLater(entries: readonly WalEntry[], total: number): Promise<Placed[]> {
-    this.#checkUsable();
-    if (this.#current !== undefined && !this.#fits(this.#current, total)) this.#end();
+  #written(segment: Segment, end: number): void {
+    segment.bytes = end;
+    this.#rounds.written(segment, this.#sequence);
+  }
+
+  /** One write after another; while one is under way others gather, and go out together. */
+  async #writeWaiting(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const batch = this.#takeBatch();
+      try {
+        const placed = await this.#write(batch.entries, batch.bytes);
+        for (const { entries, resolve } of batch.appends) resolve(placed.splice(0, entries.length));
+        // Only once the callers have heard of it may a seal count it as placed.
+        queueMicrotask(() => (this.#pending -= batch.appends.length));
+      } catch (error) {
+        for (const { reject } of batch.appends) reject(error);
+        this.#pending -= batch.appends.length;
+      }
+    }
+    this.#writing = undefined;
+  }
+
+  #takeBatch(): { appends: Waiting[]; entries: WalEntry[]; bytes: number } {
+    let count = 0;
+    let bytes = 0;
+    for (const waiting of this.#waiting) {
+      if (count > 0 && bytes + waiting.bytes > stagingBytes) break;
+      count += 1;
+      bytes += waiting.bytes;
+    }
+    const appends = this.#waiting.splice(0, count);
+    return { appends, entries: appends.flatMap(({ entries }) => entries), bytes };
+  }
+
+  async #write(entries: readonly WalEntry[], bytes: number): Promise<Placed[]> {
+    this.#rounds.check();
+    if (this.#current !== undefined && !this.#fits(this.#current, bytes)) this.#end();
     const segment = this.#current ?? (await this.#create());
-    const { placed, slots } = this.#places(segment, entries);
-    let at = segment.bytes;
+    const before = this.#sequence;
+    const placed = this.#places(segment, entries);
+    const slots = slotsOf(entries);
+    const end = segment.bytes + bytes;
     try {
-      for (let left = total; left > 0; ) {
-        const piece = this.#fill(segment, slots, left, at);
-        if (total <= stagingBytes && this.#options.pace.quick()) {
+      for (let at = segment.bytes; at < end; ) {
+        const piece = this.#fill(segment, slots, end - at, at);
+        if (bytes <= stagingBytes && this.#options.pace.quick()) {
           this.#options.pace.inPlace(() => segment.file.writeSync([piece], at));
         } else {
           await segment.file.write([piece], at);
         }
         at += piece.length;
-        left -= piece.length;
       }
     } catch (error) {
+      this.#sequence = before;
       await this.#cutOff(segment);
       throw error;
     }
-    segment.bytes = at;
-    this.#rounds.written(segment);
+    this.#written(segment, end);
+    // A sync may have failed meanwhile: then nothing is answered any more.
+    this.#rounds.check();
     return placed;
   }
 
-  /** The entries' places, and their slots one after another. */
-  #places(segment: Segment, entries: readonly WalEntry[]): { placed: Placed[]; slots: Iterator<SlotOf> } {
-    const placed: Placed[] = [];
+  #places(segment: Segment, entries: readonly WalEntry[]): Placed[] {
     let position = segment.bytes;
-    for (const entry of entries) {
-      placed.push({ segment: segment.number, position });
-      position += this.#bytesOf([entry]);
-    }
-    return { placed, slots: slotsOf(entries) };
+    return entries.map((entry) => {
+      const place = { segment: segment.number, position };
+      position += entryBytes(entry, segment.context.encrypted);
+      return place;
+    });
   }
 
-  /** The next slots in one buffer, as many as it takes. */
-  #fill(segment: Segment, slots: Iterator<SlotOf>, left: number, from = segment.bytes): Buffer {
+  /** The next slots in one buffer: all that is left, or as many as it takes. */
+  #fill(segment: Segment, slots: Iterator<SlotOf>, left: number, position: number): Buffer {
     const largest = dataSlotBytes(segment.context.encrypted);
     const target = this.#stage(Math.min(left, stagingBytes));
+    const { synced } = this.#rounds;
     let at = 0;
-    while (at < left && at + largest <= Math.max(target.length, largest)) {
+    while (at < left && at + largest <= target.length) {
       const { value, done } = slots.next();
       if (done === true) break;
       this.#sequence += 1n;
-      at += writeSlot(segment.context, target, at, from + at, { sequence: this.#sequence, ...value });
+      const { block, count, data } = value;
+      const slot = { sequence: this.#sequence, synced, block, count, data };
+      at += writeSlot(segment.context, target, at, position + at, slot);
     }
     return target.subarray(0, at);
   }
 
+  /** With room for one slot more, so that `#fill` ends at the last one. */
   #stage(bytes: number): Buffer {
-    if (this.#staging === undefined || this.#staging.length < bytes) {
-      const size = Math.max(8192, 2 ** Math.ceil(Math.log2(bytes)) + 8192);
-      this.#staging = Buffer.allocUnsafeSlow(size);
+    if (this.#staging === undefined || this.#staging.length < bytes + stagingSlack) {
+      this.#staging = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(bytes)) + stagingSlack);
     }
     return this.#staging;
   }
 
   async #create(): Promise<Segment> {
-    const { files, directory, epoch, volume, word, key, random } = this.#options;
     const number = this.#nextNumber;
     this.#nextNumber += 1;
-    const path = join(directory, segmentName(number));
-    const salt = Buffer.from(random(8)).readBigUInt64LE();
-    const encrypted = key !== null;
-    const context = { salt, encrypted, key: key?.segmentKey(salt, number) ?? null };
-    const file = await files.open(path, "create");
-    try {
-      await file.write([encodeHeader({ number, epoch, salt, volume, word, encrypted })], 0);
-    } catch (error) {
-      await file.close();
-      await removeFile(files, path);
-      throw error;
-    }
-    const segment = new Segment({ number, path, file, context, bytes: headerBytes });
+    const segment = await createSegment(this.#options, number, this.#since);
     this.#segments.set(number, segment);
     this.#current = segment;
     this.#rounds.created(segment);
@@ -304,13 +303,14 @@ export class Wal {
 
   /** Resolves when all that was appended before is on stable storage. */
   async sync(): Promise<void> {
-    this.#checkUsable();
+    if (this.#isClosed) throw this.#closed();
     await this.#rounds.sync();
   }
 
   /** Blocks from the place of one on; VOLUME_DAMAGED where a check or a tag does not fit. */
   read(segmentNumber: number, position: number, count: number): Uint8Array[] | Promise<Uint8Array[]> {
     const segment = this.#segments.get(segmentNumber);
+    if (this.#isClosed) throw this.#closed();
     if (segment === undefined) {
       throw this.#damaged(join(this.#options.directory, segmentName(segmentNumber)), "it is not there");
     }
@@ -362,38 +362,17 @@ export class Wal {
     await segment.release();
   }
 
-  /** Syncs, and closes its files even where that fails. */
+  /** Lets appends end, syncs, and closes its files even where that fails. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
-    await this.#tail;
     this.#isClosed = true;
+    await this.#writing;
     try {
       await this.#rounds.sync();
     } finally {
       for (const segment of this.#segments.values()) await segment.release();
       this.#segments.clear();
       this.#staging = undefined;
-    }
-  }
-}
-
-interface SlotOf {
-  block: number;
-  count: number;
-  data: Uint8Array | null;
-}
-
-function* slotsOf(entries: readonly WalEntry[]): Generator<SlotOf, undefined> {
-  for (const entry of entries) {
-    if ("data" in entry) {
-      for (let at = 0; at < entry.data.length; at += blockBytes) {
-        const data = entry.data.subarray(at, at + blockBytes);
-        yield { block: entry.block + at / blockBytes, count: 1, data };
-      }
-    } else {
-      for (let at = 0; at < entry.zeroes; at += maxZeroes) {
-        yield { block: entry.block + at, count: Math.min(maxZeroes, entry.zeroes - at), data: null };
-      }
     }
   }
 }

@@ -1,0 +1,37 @@
+import type { Files } from "@skep/objects/files";
+import type { Pace } from "../pace.ts";
+import type { ReplayEntry } from "./scan.ts";
+
+/** Where an entry's first slot lies; those of its other blocks follow it. */
+export interface Placed {
+  segment: number;
+  position: number;
+}
+
+/** What of a volume's key the log needs: 32 bytes for one segment (keys.ts). */
+export interface SegmentKeys {
+  segmentKey(salt: bigint, number: number): Uint8Array;
+}
+
+export interface WalOptions {
+  files: Files;
+  /** `…/volumes/<id>/wal`; made where it is missing. */
+  directory: string;
+  /** `vol-…` */
+  volume: string;
+  /** `Owner.Wal`: the same for as long as segments with it are needed. */
+  word: bigint;
+  /** For the headers of new segments. */
+  epoch: number;
+  /** `WALNum`. */
+  firstSegment: number;
+  /** `SeqNum`, not below the last slot of a removed segment: later slots are numbered from above it. */
+  sequence?: bigint;
+  key: SegmentKeys | null;
+  /** 64 MiB where it is not given. */
+  segmentBytes?: number;
+  random: (bytes: number) => Uint8Array;
+  pace: Pace;
+  replay?: (entry: ReplayEntry) => void;
+  log?: (message: string) => void;
+}
