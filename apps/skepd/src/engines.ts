@@ -20,7 +20,7 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
     storage,
     volumes,
     recover: (job) =>
-      job.kind.startsWith("volume.")
+      job.kind.startsWith("volume.") && job.kind !== "volume.attach" && job.kind !== "volume.detach"
         ? volumes.recover(job)
         : machines.recover(job.kind, job.subject, job.request),
     async autostart() {

@@ -445,6 +445,9 @@ export class Machines implements AsyncDisposable {
    * at all, so that only a start that was asked for may remain to be done.
    */
   async recover(kind: string, subject: string, request: unknown): Promise<"finished" | "undone"> {
+    if (kind === "volume.attach" || kind === "volume.detach") {
+      return await this.#recoverVolume(kind, subject, request as { machine?: string; force?: boolean });
+    }
     const machine = this.#context.machines.get(subject);
     const wanted = request as { start?: boolean } | null;
     if (kind === "machine.remove") return machine === undefined ? "finished" : "undone";
@@ -456,6 +459,23 @@ export class Machines implements AsyncDisposable {
     if (starts) await this.start(subject, {}, quietWork());
     if (kind === "machine.stop") return machine.live === undefined ? "finished" : "undone";
     return starts || kind === "machine.create" ? "finished" : "undone";
+  }
+
+  /** A half done attach has been finished by then, or undone; what a guest was asked to give up is asked for again. */
+  async #recoverVolume(
+    kind: "volume.attach" | "volume.detach",
+    volume: string,
+    { machine: wanted, force }: { machine?: string; force?: boolean },
+  ): Promise<"finished" | "undone"> {
+    await this.#settled;
+    const { id } = await this.#context.volumes.resolve(volume);
+    const name = this.machineOf(id);
+    if (kind === "volume.attach") return name !== undefined && name === wanted ? "finished" : "undone";
+    if (name === undefined) return "finished";
+    const entry = this.#machine(name).file.volumes.find((one) => one.id === id);
+    if (entry?.detaching !== true) return "undone";
+    await this.detachVolume(name, id, force === undefined ? {} : { force }, quietWork());
+    return "finished";
   }
 
   /** Lets go of every machine; they run on. */

@@ -184,7 +184,9 @@ export function volumeRoutes(app: App, { volumes, machines, jobs, events }: Cont
       },
     },
     async ({ params: { volume }, body }, reply) => {
-      const { id } = await volumes.get(volume);
+      // One that is gone from its store can still be detached, by its id.
+      const isAttached = machines.machineOf(volume) !== undefined;
+      const id = isAttached ? volume : (await volumes.get(volume)).id;
       const machine = machines.machineOf(id);
       if (machine === undefined) throw fail("VOLUME_FREE", { id: volume });
       reply.code(202);
