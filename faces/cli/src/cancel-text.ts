@@ -21,6 +21,10 @@ export function cancelText(id: JobId, params: CancelParameters): string {
       return `cancelling; ${name} runs on unless it is shutting down already`;
     case "removeMachine":
     case "verifyImage":
+    case "removeVolume":
+    case "detachVolume":
+    case "checkVolume":
+    case "collectVolumeGarbage":
       return "cancelling";
     case "pullImage":
       return "cancelling; what was downloaded is kept for the next pull";

@@ -31,6 +31,8 @@ test("bash completes verbs, verbs of verbs, options, and names of machines and i
   assert.ok((await offered("image", "rm", "")).includes("b-images"));
   assert.deepEqual(await offered("new", "web", "--from", "b"), ["b-machines"]);
   assert.deepEqual(await offered("port", "add", "b"), ["b-machines"]);
+  assert.deepEqual(await offered("vol", "snapshot", "b"), ["b-volumes"]);
+  assert.deepEqual(await offered("vol", "snapshot", "rm", "b"), ["b-volumes"]);
   assert.deepEqual(await offered("exec", "web", "--", "l"), []);
 });
 

@@ -10,14 +10,16 @@ export interface CompletionNode {
     flags: string[];
     summary: string;
     takesValue: boolean;
-    values: "machines" | "images" | "buckets" | "files" | undefined;
+    values: "machines" | "images" | "volumes" | "buckets" | "files" | undefined;
   }[];
-  argument: "machines" | "images" | "buckets" | "files" | undefined;
+  argument: "machines" | "images" | "volumes" | "buckets" | "files" | undefined;
 }
 
 const kindOfArgument = (argument: Argument | undefined, path: string): CompletionNode["argument"] => {
+  if (path === "vol snapshot") return "volumes"; // takes one, as `vol snapshot create`
   if (argument === undefined) return undefined;
   if (path.startsWith("image ")) return path === "image import" ? "files" : "images";
+  if (path.startsWith("vol ")) return path === "vol import" ? "files" : "volumes";
   if (path === "cp" || path === "object put") return "files";
   if (path.startsWith("bucket") || path.startsWith("object"))
     return path === "bucket create" ? undefined : "buckets";
@@ -85,13 +87,13 @@ export function bashScript(nodes: readonly CompletionNode[]): string {
   });
   const groups = nodes
     .filter((node) => node.path !== "" && node.children.length > 0)
-    .map((node) => node.path);
+    .map((node) => quote(node.path));
   const valued = new Map<string, string>();
   for (const option of nodes.flatMap((node) => node.options)) {
     if (!option.takesValue) continue;
     for (const flag of option.flags) valued.set(flag, option.values ?? "none");
   }
-  const kinds = ["machines", "images", "buckets", "files", "none"].map((kind) => {
+  const kinds = ["machines", "images", "volumes", "buckets", "files", "none"].map((kind) => {
     const flags = [...valued].filter(([, value]) => value === kind).map(([flag]) => flag);
     return flags.length === 0 ? "" : `    ${flags.join("|")}) echo ${kind} ;;`;
   });
@@ -126,7 +128,7 @@ ${cases.join("\n")}
   local of_option; of_option=$(_skep_option "$previous")
   if [ -n "$of_option" ]; then words=; kind=$of_option; fi
   case "$kind" in
-    machines|images|buckets) [ "\${current#-}" = "$current" ] && words="$words $(skep __complete "$kind" 2>/dev/null)" ;;
+    machines|images|volumes|buckets) [ "\${current#-}" = "$current" ] && words="$words $(skep __complete "$kind" 2>/dev/null)" ;;
     files) COMPREPLY=($(compgen -f -- "$current")) ;;
   esac
   COMPREPLY+=($(compgen -W "$words" -- "$current"))

@@ -106,6 +106,11 @@ export const cliErrors = {
     hint: "give one: --access-key ID --secret-key SECRET (or - for standard input)",
     status: 400,
   },
+  PROFILE_KEYS: {
+    message: 'profile "{profile}" has no key for {endpoint}',
+    hint: "write one into it: skep auth --profile {profile} --access-key ID --secret-key - --endpoint-url {endpoint}",
+    status: 400,
+  },
   KEYS_REFUSED: {
     message: "{endpoint} does not accept key {accessKeyId}: {why}",
     hint: "check both; to take over a known key here: skep key create --access-key ID --secret-key SECRET",

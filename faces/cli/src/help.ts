@@ -4,6 +4,7 @@ import { type Verb, verbs } from "./verbs.ts";
 const titles: Record<Verb["group"], string> = {
   machines: "Machines",
   images: "Images",
+  volumes: "Volumes",
   storage: "Object storage",
   access: "Access",
   host: "Host",

@@ -14,6 +14,8 @@ const aliases: Record<string, string> = {
   delete: "rm",
   create: "new",
   images: "image",
+  volume: "vol",
+  volumes: "vol",
   ssh: "shell",
   log: "logs",
 };

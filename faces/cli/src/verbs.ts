@@ -7,7 +7,7 @@ export interface VerbModule {
 
 export interface Verb {
   name: string;
-  group: "machines" | "images" | "storage" | "access" | "host";
+  group: "machines" | "images" | "volumes" | "storage" | "access" | "host";
   summary: string;
   load(): Promise<VerbModule>;
 }
@@ -39,6 +39,7 @@ export const verbs: readonly Verb[] = [
   verb("stats", "machines", "show live use of cpu, memory, disk, network", () => import("./verbs/stats.ts")),
   verb("screenshot", "machines", "save a picture of the screen", () => import("./verbs/screenshot.ts")),
   verb("image", "images", "list, pull, build, import and remove images", () => import("./verbs/image.ts")),
+  verb("vol", "volumes", "make, attach, snapshot and move disks", () => import("./verbs/vol.ts")),
   verb("up", "storage", "serve object storage (S3)", () => import("./verbs/up.ts")),
   verb("down", "storage", "stop serving object storage", () => import("./verbs/down.ts")),
   verb("object", "storage", "list, store, fetch and remove objects", () => import("./verbs/object.ts")),
