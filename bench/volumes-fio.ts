@@ -79,6 +79,8 @@ export interface Setting {
   seconds: number;
   /** Sizes as the issue has them, instead of a tenth. */
   full: boolean;
+  /** What has to be undone however the run ends, besides what ends with this process. */
+  cleanups: AsyncDisposableStack;
   /** Where profiles of our processes go. */
   profile?: string | undefined;
 }

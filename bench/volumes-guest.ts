@@ -2,7 +2,7 @@
 import { chmod, copyFile, cp, mkdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, join, resolve } from "node:path";
-import type { Machine, Volume } from "@skep/api/schemas";
+import type { Volume } from "@skep/api/schemas";
 import { interleave, timed } from "./measure.ts";
 import { kib4, type Load, loadFlags, mib, rateOf, type Setting } from "./volumes-fio.ts";
 import type { Comparison, Part } from "./volumes-report.ts";
@@ -18,33 +18,26 @@ export async function benchGuest(setting: Setting): Promise<Part[]> {
   const env = { ...process.env, SKEP_HOME: home, SKEP_RUNTIME_DIR: join(directory, "run") };
   const skep = async (...args: string[]) => (await timed([skepCommand, ...args], env)).stdout;
   await takeImage(home);
-  try {
-    await skep(
-      "new",
-      "guest",
-      "--image",
-      "debian-12",
-      "--memory",
-      "1G",
-      "--data-disk",
-      "1G",
-      "--start",
-      "--wait",
-    );
-    const tools = JSON.parse(await skep("vol", "import", await packFio(directory), "--json")) as Volume;
-    const volume = JSON.parse(await skep("vol", "add", "--size", "1G", "--json")) as Volume;
-    for (const { id } of [tools, volume]) await skep("vol", "attach", id, "guest");
-    const guest = (script: string) => skep("exec", "guest", "--", "sudo", "sh", "-euc", script);
-    const path = (id: string) => `/dev/disk/by-id/virtio-${id.replace("-", "")}`;
-    await guest(`for disk in ${path(tools.id)} ${path(volume.id)}; do udevadm wait -t 60 $disk; done
-      mkdir -p /mnt/fio && mount -o ro ${path(tools.id)} /mnt/fio`);
-    const devices = { skep: path(volume.id), qcow2: "/dev/vdb" };
-    return [await measure(setting, devices, guest)];
-  } finally {
-    const machines = JSON.parse(await skep("ls", "--json").catch(() => "[]")) as Machine[];
-    for (const { name } of machines) await skep("rm", "--force", name).catch(() => undefined);
+  let isOver = false;
+  const end = async () => {
+    if (isOver) return;
+    isOver = true;
+    await skep("rm", "--force", "guest").catch(() => undefined);
     await skep("daemon", "stop").catch(() => undefined);
-  }
+  };
+  setting.cleanups.defer(end);
+  const shape = ["--memory", "1G", "--data-disk", "1G"];
+  await skep("new", "guest", "--image", "debian-12", ...shape, "--start", "--wait");
+  const tools = JSON.parse(await skep("vol", "import", await packFio(directory), "--json")) as Volume;
+  const volume = JSON.parse(await skep("vol", "add", "--size", "1G", "--json")) as Volume;
+  for (const { id } of [tools, volume]) await skep("vol", "attach", id, "guest");
+  const guest = (script: string) => skep("exec", "guest", "--", "sudo", "sh", "-euc", script);
+  const path = (id: string) => `/dev/disk/by-id/virtio-${id.replace("-", "")}`;
+  await guest(`for disk in ${path(tools.id)} ${path(volume.id)}; do udevadm wait -t 60 $disk; done
+    mkdir -p /mnt/fio && mount -o ro ${path(tools.id)} /mnt/fio`);
+  const part = await measure(setting, { skep: path(volume.id), qcow2: "/dev/vdb" }, guest);
+  await end();
+  return [part];
 }
 
 async function measure(

@@ -45,14 +45,12 @@ const unknown = names.find((name) => !(name in parts));
 if (unknown !== undefined) throw new Error(`--only ${unknown}: there are ${Object.keys(parts).join(", ")}`);
 
 const base = await mkdtemp(join(options.directory, "skep-bench-"));
-const removeAll = () => rm(base, { recursive: true, force: true, maxRetries: 3 });
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void interrupted());
-
-/** The processes end with this one; what they leave in the file system does not. */
-async function interrupted(): Promise<void> {
-  await unmountAll(base);
-  await removeAll();
-  process.exit(130);
+const cleanups = new AsyncDisposableStack();
+cleanups.defer(() => rm(base, { recursive: true, force: true, maxRetries: 3 }));
+cleanups.defer(() => unmountAll(base));
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  // Our own processes end with this one.
+  process.once(signal, () => void cleanups.disposeAsync().finally(() => process.exit(130)));
 }
 
 const about = await versions();
@@ -74,6 +72,7 @@ try {
       profile,
       rounds: Number(options.rounds),
       seconds: Number(options.seconds),
+      cleanups,
     };
     const found = await (parts[name] as (typeof parts)[string])(setting);
     await rm(directory, { recursive: true, force: true, maxRetries: 3 });
@@ -81,8 +80,7 @@ try {
     if (!options.json) for (const part of found) print(part);
   }
 } finally {
-  await unmountAll(base);
-  await removeAll();
+  await cleanups.disposeAsync();
 }
 if (options.json) console.log(JSON.stringify({ about, parts: done }, null, 2));
 const judged = done.flatMap(({ rows }) => rows.flatMap(verdicts));
