@@ -1,4 +1,4 @@
-import type { MachineVolume } from "@skep/api/schemas";
+import type { MachineRequest, MachineVolume } from "@skep/api/schemas";
 import { Undo, type Work } from "@skep/base";
 import type { Context } from "./context.ts";
 import { fail } from "./errors.ts";
@@ -57,6 +57,24 @@ function owns({ file }: Machine, id: string): boolean {
 export function checkFree(context: Context, id: string): void {
   const owner = machineOf(context, id);
   if (owner !== undefined) throw fail("VOLUME_ATTACHED", { id, name: owner });
+}
+
+/** The volumes that a new machine shall have from the start. */
+export async function resolveVolumes(
+  context: Context,
+  { name, volumes = [] }: MachineRequest,
+  work: Work,
+): Promise<VolumeOfMachine[]> {
+  const found: VolumeOfMachine[] = [];
+  for (const [slot, { volume, readOnly = false }] of volumes.entries()) {
+    work.signal.throwIfAborted();
+    const { id, sizeBytes } = await context.volumes.resolve(volume);
+    if (found.some((other) => other.id === id)) {
+      throw fail("MACHINE_INVALID", { name, why: `volume ${id} is given twice`, hint: "give it once" });
+    }
+    found.push({ id, role: "data", readOnly, sizeBytes, slot, detaching: false });
+  }
+  return found;
 }
 
 async function takenSlots({ file, live }: Machine): Promise<Set<number>> {

@@ -5,7 +5,7 @@ import type { MachineEdit, MachineRequest, PortRequest } from "@skep/api/schemas
 import { checkName, exists, formatSize, isErrno, syncDirectory, syncFile, Undo, type Work } from "@skep/base";
 import type { StoredImage } from "@skep/images";
 import { nativeArch } from "./accelerator.ts";
-import { checkFree } from "./attach.ts";
+import { checkFree, resolveVolumes } from "./attach.ts";
 import type { Context } from "./context.ts";
 import { checkDiskSize, createDisk, type DiskBase, finishFreeze, linkLayer } from "./disk.ts";
 import { fail } from "./errors.ts";
@@ -20,7 +20,7 @@ import {
   type VolumeOfMachine,
   writeMachineFile,
 } from "./machine-file.ts";
-import { discardUnfinished, makeOwnVolumes, type RootDisk } from "./own-volumes.ts";
+import { checkOwnVolumes, discardUnfinished, makeOwnVolumes, type RootDisk } from "./own-volumes.ts";
 import { homePaths, machinePaths, ownVolumesFile } from "./paths.ts";
 import { portOwner } from "./ports.ts";
 import { findFirmware } from "./qemu.ts";
@@ -125,7 +125,7 @@ async function checkRequest(request: MachineRequest): Promise<void> {
       hint: "give one of them",
     });
   }
-  checkVolumes(request);
+  checkOwnVolumes(request);
   checkSeed({ userData: request.userData, networkConfig: request.networkConfig, env: request.env ?? {} });
   for (const key of request.sshKeys ?? []) checkPublicKey(key);
   checkSettings(name, request);
@@ -145,37 +145,6 @@ async function checkRequest(request: MachineRequest): Promise<void> {
       throw error;
     }
   }
-}
-
-function checkVolumes({ name, from, rootVolume, diskBytes }: MachineRequest): void {
-  const refuse = (why: string, hint: string) => fail("MACHINE_INVALID", { name, why, hint });
-  if (rootVolume !== undefined && from !== undefined) {
-    throw refuse(
-      "--root-volume is filled from an image, not from another machine",
-      "leave --root-volume or --from out",
-    );
-  }
-  const sizeBytes = rootVolume?.sizeBytes;
-  if (sizeBytes !== undefined && diskBytes !== undefined && sizeBytes !== diskBytes) {
-    throw refuse("--root-volume and --disk give two sizes for one disk", "give one of them");
-  }
-}
-
-async function resolveVolumes(
-  context: Context,
-  { name, volumes = [] }: MachineRequest,
-  work: Work,
-): Promise<VolumeOfMachine[]> {
-  const found: VolumeOfMachine[] = [];
-  for (const [slot, { volume, readOnly = false }] of volumes.entries()) {
-    work.signal.throwIfAborted();
-    const { id, sizeBytes } = await context.volumes.resolve(volume);
-    if (found.some((other) => other.id === id)) {
-      throw fail("MACHINE_INVALID", { name, why: `volume ${id} is given twice`, hint: "give it once" });
-    }
-    found.push({ id, role: "data", readOnly, sizeBytes, slot, detaching: false });
-  }
-  return found;
 }
 
 /** What may be set at any time, and ends in QEMU's command line or ssh's configuration. */

@@ -45,7 +45,7 @@ import { addPort, removePort } from "./ports.ts";
 import { QemuPrograms } from "./qemu.ts";
 import { waitReady } from "./ready.ts";
 import { discard, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
-import { settleVolumes } from "./settle.ts";
+import { recoverVolume, settleAll } from "./settle.ts";
 import { SshConnections } from "./ssh.ts";
 import { sshConfig, writeSshConfig } from "./ssh-config.ts";
 import { commandLine, prepareFirmware, startMachine } from "./start.ts";
@@ -121,24 +121,8 @@ export class Machines implements AsyncDisposable {
     await sweepUnusedLayers(context).catch((error: unknown) =>
       log.warn({ err: error }, "cannot sweep layers"),
     );
-    machines.#settle(sweepVolumes);
+    machines.#settled = settleAll(context, sweepVolumes);
     return machines;
-  }
-
-  /** In the background, for it may have to start storaged; verbs on the machine wait for it. */
-  #settle(sweepVolumes: () => Promise<void>): void {
-    const { machines, turns, log } = this.#context;
-    const settled = [...machines.values()].map((machine) =>
-      turns
-        .run(machine.name, () => settleVolumes(machine))
-        .catch((error: unknown) => {
-          log.error({ machine: machine.name, err: error }, "cannot bring its volumes in order");
-        }),
-    );
-    const swept = sweepVolumes().catch((error: unknown) => {
-      log.error({ err: error }, "cannot remove the volumes of machines that were never finished");
-    });
-    this.#settled = Promise.all([...settled, swept]);
   }
 
   async #load(): Promise<void> {
@@ -446,7 +430,8 @@ export class Machines implements AsyncDisposable {
    */
   async recover(kind: string, subject: string, request: unknown): Promise<"finished" | "undone"> {
     if (kind === "volume.attach" || kind === "volume.detach") {
-      return await this.#recoverVolume(kind, subject, request as { machine?: string; force?: boolean });
+      await this.#settled;
+      return await recoverVolume(this.#context, kind, subject, request);
     }
     const machine = this.#context.machines.get(subject);
     const wanted = request as { start?: boolean } | null;
@@ -459,23 +444,6 @@ export class Machines implements AsyncDisposable {
     if (starts) await this.start(subject, {}, quietWork());
     if (kind === "machine.stop") return machine.live === undefined ? "finished" : "undone";
     return starts || kind === "machine.create" ? "finished" : "undone";
-  }
-
-  /** A half done attach has been finished by then, or undone; what a guest was asked to give up is asked for again. */
-  async #recoverVolume(
-    kind: "volume.attach" | "volume.detach",
-    volume: string,
-    { machine: wanted, force }: { machine?: string; force?: boolean },
-  ): Promise<"finished" | "undone"> {
-    await this.#settled;
-    const { id } = await this.#context.volumes.resolve(volume);
-    const name = this.machineOf(id);
-    if (kind === "volume.attach") return name !== undefined && name === wanted ? "finished" : "undone";
-    if (name === undefined) return "finished";
-    const entry = this.#machine(name).file.volumes.find((one) => one.id === id);
-    if (entry?.detaching !== true) return "undone";
-    await this.detachVolume(name, id, force === undefined ? {} : { force }, quietWork());
-    return "finished";
   }
 
   /** Lets go of every machine; they run on. */

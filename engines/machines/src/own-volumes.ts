@@ -4,6 +4,7 @@ import type { MachineRequest } from "@skep/api/schemas";
 import { readVersionedJson, type Work, writeVersionedJson } from "@skep/base";
 import type { Context } from "./context.ts";
 import type { DiskBase } from "./disk.ts";
+import { fail } from "./errors.ts";
 import type { Machine } from "./machine.ts";
 import type { MachineFile, VolumeOfMachine } from "./machine-file.ts";
 import { ownVolumesFile, shortId } from "./paths.ts";
@@ -33,6 +34,20 @@ interface OwnVolume {
 interface OwnVolumesFile {
   version: 1;
   names: string[];
+}
+
+export function checkOwnVolumes({ name, from, rootVolume, diskBytes }: MachineRequest): void {
+  const refuse = (why: string, hint: string) => fail("MACHINE_INVALID", { name, why, hint });
+  if (rootVolume !== undefined && from !== undefined) {
+    throw refuse(
+      "--root-volume is filled from an image, not from another machine",
+      "leave --root-volume or --from out",
+    );
+  }
+  const sizeBytes = rootVolume?.sizeBytes;
+  if (sizeBytes !== undefined && diskBytes !== undefined && sizeBytes !== diskBytes) {
+    throw refuse("--root-volume and --disk give two sizes for one disk", "give one of them");
+  }
 }
 
 /**

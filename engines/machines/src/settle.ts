@@ -1,9 +1,29 @@
 import { quietWork, Undo } from "@skep/base";
 import { plug } from "./attach.ts";
-import { finishDetach } from "./detach.ts";
+import type { Context } from "./context.ts";
+import { detachVolume, finishDetach } from "./detach.ts";
 import type { Machine } from "./machine.ts";
 import { deleteNode, hasDevice } from "./plug.ts";
-import { dropVolume, releaseVolumes, serveVolume } from "./volumes.ts";
+import { dropVolume, machineOf, releaseVolumes, serveVolume } from "./volumes.ts";
+
+/**
+ * Brings the volumes of all machines in order. In the background, for it may have to start storaged; verbs on
+ * a machine wait for it.
+ */
+export async function settleAll(context: Context, sweepVolumes: () => Promise<void>): Promise<void> {
+  const { machines, turns, log } = context;
+  const settling = [...machines.values()].map((machine) =>
+    turns
+      .run(machine.name, () => settleVolumes(machine))
+      .catch((error: unknown) => {
+        log.error({ machine: machine.name, err: error }, "cannot bring its volumes in order");
+      }),
+  );
+  const sweeping = sweepVolumes().catch((error: unknown) => {
+    log.error({ err: error }, "cannot remove the volumes of machines that were never finished");
+  });
+  await Promise.all([...settling, sweeping]);
+}
 
 /**
  * Brings a machine's volumes in order after skepd was away: what runs is served, and has exactly what its
@@ -29,4 +49,28 @@ export async function settleVolumes(machine: Machine): Promise<void> {
     undo.keep();
     context.log.info({ machine: name, volume: volume.id }, "attached what was half attached");
   }
+}
+
+/**
+ * What became of a job that a killed skepd left half done: by now a half done attach is finished, or undone.
+ * What a guest was asked to give up is asked for again.
+ */
+export async function recoverVolume(
+  context: Context,
+  kind: "volume.attach" | "volume.detach",
+  volume: string,
+  request: unknown,
+): Promise<"finished" | "undone"> {
+  const { machine: wanted, force = false } = (request ?? {}) as { machine?: string; force?: boolean };
+  const { id } = await context.volumes.resolve(volume);
+  const name = machineOf(context, id);
+  if (kind === "volume.attach") return name !== undefined && name === wanted ? "finished" : "undone";
+  if (name === undefined) return "finished";
+  return await context.turns.run(name, async () => {
+    const machine = context.machines.get(name);
+    const entry = machine?.file.volumes.find((one) => one.id === id);
+    if (machine === undefined || entry?.detaching !== true) return "undone";
+    await detachVolume(machine, id, { force }, quietWork());
+    return "finished";
+  });
 }
