@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type {
   Volume,
@@ -10,7 +11,7 @@ import type {
   VolumeRemove,
   VolumeSnapshot,
 } from "@skep/api/schemas";
-import { checkName, ensureDirectory, KeyedMutex, toSkepError } from "@skep/base";
+import { checkName, KeyedMutex, toSkepError } from "@skep/base";
 import type { Collected, SnapshotInfo, VolumeInfo, VolumeSettings } from "@skep/volumes";
 import type { Logger } from "pino";
 import { fail } from "../errors.ts";
@@ -46,14 +47,16 @@ export class Volumes implements AsyncDisposable {
   readonly #records: Records;
   readonly #stores: Stores;
   readonly #open: OpenVolumes;
+  readonly #sockets: string;
   readonly #log: Logger;
   /** By id: verbs that change what a volume is to this host. */
   readonly #turns = new KeyedMutex();
   /** Names that are about to be given. */
   readonly #reserved = new Set<string>();
 
-  private constructor(records: Records, stores: Stores, open: OpenVolumes, log: Logger) {
+  private constructor(records: Records, stores: Stores, open: OpenVolumes, sockets: string, log: Logger) {
     this.#records = records;
+    this.#sockets = sockets;
     this.#stores = stores;
     this.#open = open;
     this.#log = log;
@@ -74,9 +77,10 @@ export class Volumes implements AsyncDisposable {
       keys,
       log: (message) => log.warn(message),
     });
-    await ensureDirectory(sockets, 0o711); // QEMUs of other users pass; each socket has its own mode
+    await rm(sockets, { recursive: true, force: true }); // of one that was killed
+    await mkdir(sockets, { mode: 0o711 }); // QEMUs of other users pass; each socket has its own mode
     const open = new OpenVolumes({ sockets, volumesOf: ({ store }) => stores.volumes(store), log });
-    const volumes = new Volumes(records, stores, open, log);
+    const volumes = new Volumes(records, stores, open, sockets, log);
     const served = records.all().flatMap((record) => {
       return record.attached === null ? [] : [open.keepServing(record, record.attached)];
     });
@@ -387,6 +391,7 @@ export class Volumes implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#open[Symbol.asyncDispose]();
+    await rm(this.#sockets, { recursive: true, force: true });
     await this.#stores[Symbol.asyncDispose]();
   }
 }
