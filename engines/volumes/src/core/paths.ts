@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { serialName } from "./chunk/names.ts";
-import { fail } from "./errors.ts";
+import { serialName } from "../chunk/names.ts";
+import { fail } from "../errors.ts";
 
 const volumeId = /^vol-[0-9a-f]{17}$/;
 const snapshotId = /^snap-[0-9a-f]{17}$/;

@@ -1,6 +1,6 @@
-import { fail } from "./errors.ts";
+import { fail } from "../errors.ts";
 import { isVolumeId } from "./paths.ts";
-import { blockBytes, type Compression, type Durability, maxVolumeBytes, type VolumeInfo } from "./types.ts";
+import { blockBytes, type Compression, type Durability, maxVolumeBytes, type VolumeInfo } from "../types.ts";
 
 export const manifestVersion = 1;
 export const maxManifestBytes = 1024 * 1024;

@@ -1,14 +1,14 @@
 import { KeyedMutex, SkepError, toSkepError } from "@skep/base";
-import type { ChunkRef } from "./chunk/reader.ts";
+import type { ChunkRef } from "../chunk/reader.ts";
 import type { VolumeContext } from "./context.ts";
-import { fail } from "./errors.ts";
+import { fail } from "../errors.ts";
 import type { ManifestKeeper } from "./keeper.ts";
-import type { VolumeKey } from "./keys.ts";
-import type { DurableMap } from "./map/durable-map.ts";
-import { ExtentMap } from "./map/extent-map.ts";
+import type { VolumeKey } from "../keys.ts";
+import type { DurableMap } from "../map/durable-map.ts";
+import { ExtentMap } from "../map/extent-map.ts";
 import type { Patience } from "./store-access.ts";
-import { dataSlotBytes } from "./wal/slot.ts";
-import type { Wal } from "./wal/wal.ts";
+import { dataSlotBytes } from "../wal/slot.ts";
+import type { Wal } from "../wal/wal.ts";
 
 export interface Counters {
   bytesWritten: number;
@@ -28,6 +28,7 @@ export class Live {
   readonly ending = new AbortController();
   readonly patience: Patience;
   readonly #turns = new KeyedMutex();
+  readonly background = new Set<Promise<unknown>>();
   durable!: DurableMap;
   wal!: Wal;
   keeper!: ManifestKeeper;
@@ -37,13 +38,19 @@ export class Live {
   nextChunk = 0;
   nextVersion = 1;
   /** Objects that no manifest names any more and that could not be deleted yet. */
-  readonly garbage = new Map<string, number>();
+  readonly garbage = new Set<string>();
+  /** Slots of chunks that cannot be read whole: what is left of them stays where it is. */
+  readonly spoiled = new Set<number>();
+
+  /** Of a block in the log, its header included. */
+  readonly slotBytes: number;
 
   constructor(id: string, context: VolumeContext, key: VolumeKey | null) {
     this.id = id;
     this.context = context;
     this.key = key;
-    this.overlay = new ExtentMap(dataSlotBytes(key !== null));
+    this.slotBytes = dataSlotBytes(key !== null);
+    this.overlay = new ExtentMap(this.slotBytes);
     this.patience = {
       clock: context.clock,
       signal: this.ending.signal,
@@ -84,6 +91,15 @@ export class Live {
         throw error;
       }
     });
+  }
+
+  /** Work that nobody waits for; it is over when the volume has closed, and failing is no harm. */
+  inBackground(work: () => Promise<unknown>): void {
+    const running = this.inTurn(work).catch((error: unknown) => {
+      if (this.failure === undefined) this.context.log(`${this.id}: ${toSkepError(error).message}`);
+    });
+    const settled = running.then(() => void this.background.delete(settled));
+    this.background.add(settled);
   }
 
   chunkRef(slot: number): ChunkRef {

@@ -1,4 +1,4 @@
-import type { Clock, Limits } from "./types.ts";
+import type { Clock, Limits } from "../types.ts";
 
 const requestBytes = 256 * 1024;
 /** What may be saved up while nothing is asked for. */

@@ -1,18 +1,15 @@
 import type { BlockExtent, ReadResult, Zeroes } from "@skep/nbd";
-import { ChunkDamaged } from "./chunk/format.ts";
-import { chunkObjectKey } from "./chunk/names.ts";
-import { fail } from "./errors.ts";
+import { ChunkDamaged } from "../chunk/format.ts";
+import { chunkObjectKey } from "../chunk/names.ts";
+import { fail } from "../errors.ts";
 import type { Live } from "./live.ts";
-import { hole, zero } from "./map/extent-map.ts";
+import { hole, zero } from "../map/extent-map.ts";
 import { isMissing } from "./store-access.ts";
-import { blockBytes } from "./types.ts";
+import { blockBytes } from "../types.ts";
 
 type Piece = Uint8Array | Zeroes;
 /** Of one run, without a promise where it is at hand. */
 type Pieces = readonly Piece[] | Promise<readonly Piece[]>;
-
-/** How often a chunk may vanish under a read because the map moves on. */
-const attempts = 8;
 
 export interface ReadHints {
   signal?: AbortSignal;
@@ -75,20 +72,17 @@ function readDurable(
 /** A chunk that was deleted meanwhile: by then the map says where its blocks are now. */
 async function readAgain(
   live: Live,
-  asked: { block: number; count: number; name: string; tries?: number },
+  asked: { block: number; count: number; name: string },
   error: unknown,
   hints: ReadHints,
 ): Promise<readonly Piece[]> {
-  const { block, count, name, tries = 1 } = asked;
+  const { block, count, name } = asked;
   if (!isMissing(error)) throw damaged(live, name, error);
   live.check();
   const length = live.durable.extents.find(block, count);
   const slot = live.durable.extents.foundSource;
   const isSame = length === count && slot !== hole && chunkObjectKey(live.chunkRef(slot).name) === name;
-  if (
-    tries > attempts ||
-    (isSame && live.overlay.find(block, count) === count && live.overlay.foundSource === hole)
-  ) {
+  if (isSame && live.overlay.find(block, count) === count && live.overlay.foundSource === hole) {
     throw fail("VOLUME_DAMAGED", { id: live.id, object: name, why: "it is not there" }, { cause: error });
   }
   return readBlocks(live, block, count, hints);

@@ -1,6 +1,6 @@
 import { toSkepError } from "@skep/base";
 import type { ObjectStore } from "@skep/objects";
-import type { Clock } from "./types.ts";
+import type { Clock } from "../types.ts";
 
 const firstPauseMs = 100;
 const longestPauseMs = 10_000;

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { ObjectStore } from "@skep/objects";
-import { fail } from "./errors.ts";
+import { fail } from "../errors.ts";
 import { decodeManifest, encodeManifest, type Manifest, maxManifestBytes } from "./manifest.ts";
 import { manifestKey } from "./paths.ts";
 import { getWhole, isMissing, isRefused, type Patience, patiently } from "./store-access.ts";

@@ -1,8 +1,8 @@
 import type { ObjectStore } from "@skep/objects";
 import type { Files } from "@skep/objects/files";
-import type { ChunkReader } from "./chunk/reader.ts";
-import type { Pace } from "./pace.ts";
-import type { Clock, KeyWrap } from "./types.ts";
+import type { ChunkReader } from "../chunk/reader.ts";
+import type { Pace } from "../pace.ts";
+import type { Clock, KeyWrap } from "../types.ts";
 
 /** How much may wait where, and when what is done about it. */
 export interface Tuning {
