@@ -19,6 +19,10 @@ export function entryBytes(entry: WalEntry, encrypted: boolean): number {
     : Math.ceil(entry.zeroes / maxZeroes) * slotBytes(encrypted);
 }
 
+export function slotCount(entry: WalEntry): number {
+  return "data" in entry ? entry.data.length / blockBytes : Math.ceil(entry.zeroes / maxZeroes);
+}
+
 export function* slotsOf(entries: readonly WalEntry[]): Generator<SlotOf, undefined> {
   for (const entry of entries) {
     if ("data" in entry) {

@@ -115,7 +115,6 @@ async function replayAndRewrite(
   const header = Buffer.alloc(headerBytes);
   await file.read(header, 0);
   await file.write([header], 0);
-  return scanSegment(file, number, context, options.replay, (bytes, position) =>
-    file.write([bytes], position),
-  );
+  const rewrite = (bytes: Buffer, position: number) => file.write([bytes], position);
+  return scanSegment(file, number, context, options.sequence, options.replay, rewrite);
 }

@@ -25,7 +25,7 @@ export interface WalOptions {
   epoch: number;
   /** `WALNum`. */
   firstSegment: number;
-  /** `SeqNum`, not below the last slot of a removed segment: later slots are numbered from above it. */
+  /** `SeqNum`: slots up to it are neither replayed nor missed, and new ones are numbered from above it. */
   sequence?: bigint;
   key: SegmentKeys | null;
   /** 64 MiB where it is not given. */

@@ -58,13 +58,14 @@ export const nothingScanned: Scanned = {
 };
 
 /**
- * Reads a segment in pieces of bounded size. `each` gets what its whole slots hold, in their order, and
- * `whole` the bytes that these take, which are its own only until it has answered.
+ * Reads a segment in pieces of bounded size. `each` gets what its whole slots with numbers above `held` hold,
+ * in their order, and `whole` the bytes of all whole ones, which are its own only until it has answered.
  */
 export async function scanSegment(
   file: AsyncFile,
   number: number,
   context: SlotContext,
+  held = 0n,
   each?: (entry: ReplayEntry) => void,
   whole?: (bytes: Buffer, position: number) => Promise<void>,
 ): Promise<Scanned> {
@@ -78,7 +79,7 @@ export async function scanSegment(
     for (;;) {
       const slot = wholeSlot(context, piece, at, position, scanned.sequence);
       if (slot === undefined) break;
-      merged.add(slot, position + at);
+      if (slot.sequence > held) merged.add(slot, position + at);
       note(scanned, slot, position + at);
       at += slot.bytes;
     }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { fail } from "../errors.ts";
-import { entryBytes, type SlotOf, slotsOf, type WalEntry } from "./entry.ts";
+import { entryBytes, type SlotOf, slotCount, slotsOf, type WalEntry } from "./entry.ts";
 import type { WalGap } from "./gaps.ts";
 import { type OpenedSegments, openSegments } from "./open.ts";
 import type { Placed, WalOptions } from "./options.ts";
@@ -37,6 +37,8 @@ export class Wal {
   #current: Segment | undefined;
   #nextNumber: number;
   #sequence: bigint;
+  #heard: bigint;
+  #sealed: bigint;
   #staging: Buffer | undefined;
   /** Numbers above it are without gaps (FORMAT.md). */
   readonly #since: bigint;
@@ -49,7 +51,7 @@ export class Wal {
   #isClosed = false;
 
   /**
-   * Replays the segments from `firstSegment` on whose word is this one, deletes the earlier ones, and has
+   * Replays what has higher numbers than `sequence` of the segments from `firstSegment` on whose word is this one, deletes the earlier ones, and has
    * what it found on stable storage before it resolves. Segments of another word or volume stay as they are.
    */
   static async open(options: WalOptions): Promise<Wal> {
@@ -62,6 +64,8 @@ export class Wal {
     this.#segments = new Map(found.segments.map((segment) => [segment.number, segment]));
     this.#nextNumber = found.nextNumber;
     this.#sequence = found.sequence;
+    this.#heard = found.sequence;
+    this.#sealed = found.sequence;
     this.#since = found.since;
     this.gaps = found.gaps;
     this.#rounds = new SyncRounds(options.files, options.directory, found.sequence);
@@ -83,9 +87,14 @@ export class Wal {
     return this.#nextNumber - 1;
   }
 
-  /** Of the last slot. */
+  /** Of the last slot that its appender has heard of. */
   get sequence(): bigint {
-    return this.#sequence;
+    return this.#heard;
+  }
+
+  /** `sequence` at the last `seal`: the manifest's `SeqNum` once what was captured then is in the store. */
+  get sealedSequence(): bigint {
+    return this.#sealed;
   }
 
   /**
@@ -150,6 +159,7 @@ export class Wal {
       throw error;
     }
     this.#written(segment, segment.bytes + bytes);
+    this.#heard = this.#sequence;
     return placed;
   }
 
@@ -164,15 +174,24 @@ export class Wal {
       const batch = this.#takeBatch();
       try {
         const placed = await this.#write(batch.entries, batch.bytes);
-        for (const { entries, resolve } of batch.appends) resolve(placed.splice(0, entries.length));
-        // Only once the callers have heard of it may a seal count it as placed.
-        queueMicrotask(() => (this.#pending -= batch.appends.length));
+        for (const append of batch.appends) this.#answer(append, placed.splice(0, append.entries.length));
       } catch (error) {
         for (const { reject } of batch.appends) reject(error);
         this.#pending -= batch.appends.length;
       }
     }
     this.#writing = undefined;
+  }
+
+  /** A seal counts it as placed from right before its caller hears of it: in the same row of microtasks. */
+  #answer({ entries, resolve }: Waiting, placed: Placed[]): void {
+    let slots = 0;
+    for (const entry of entries) slots += slotCount(entry);
+    queueMicrotask(() => {
+      this.#pending -= 1;
+      this.#heard += BigInt(slots);
+    });
+    resolve(placed);
   }
 
   #takeBatch(): { appends: Waiting[]; entries: WalEntry[]; bytes: number } {
@@ -284,10 +303,11 @@ export class Wal {
 
   /**
    * All that was appended, and that its caller has heard of, is in segments up to the returned number, and
-   * nothing that comes later is. While an append is under way, its segment counts as later: what is there
-   * already is then captured now, and replayed once more after a crash.
+   * nothing that comes later is. While an append is under way, its segment counts as later: of what it has
+   * already, `sealedSequence` says what is captured now.
    */
   seal(): number {
+    this.#sealed = this.#heard;
     const current = this.#current;
     if (this.#pending > 0) {
       // The append that is being written ends in its segment, those that wait go to a new one.
