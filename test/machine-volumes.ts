@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { quietWork, run, SkepError } from "@skep/base";
 import { ImageStore } from "@skep/images";
-import { Machines, type VolumeAccess } from "@skep/machines";
+import { type MachineEvent, Machines, type VolumeAccess } from "@skep/machines";
 import type { Message, ServeMessage } from "./machine-volumes-server.ts";
 import { eventually, Installation, root } from "./support.ts";
 
@@ -143,11 +143,14 @@ export class MachineBench implements AsyncDisposable {
   readonly skep: Installation;
   readonly volumes: FileVolumes;
   machines: Machines;
+  /** Every state that any machine has had. */
+  readonly states: MachineEvent[];
 
-  private constructor(skep: Installation, volumes: FileVolumes, machines: Machines) {
+  private constructor(skep: Installation, volumes: FileVolumes, machines: Machines, states: MachineEvent[]) {
     this.skep = skep;
     this.volumes = volumes;
     this.machines = machines;
+    this.states = states;
   }
 
   static async make(): Promise<MachineBench> {
@@ -157,13 +160,14 @@ export class MachineBench implements AsyncDisposable {
     await chmod(directory, 0o711);
     await mkdir(skep.runtime, { recursive: true, mode: 0o711 });
     const volumes = new FileVolumes(directory);
-    return new MachineBench(skep, volumes, await openMachines(skep, volumes));
+    const states: MachineEvent[] = [];
+    return new MachineBench(skep, volumes, await openMachines(skep, volumes, states), states);
   }
 
   /** As after the death of skepd: nothing is said to QEMU. */
   async reopen(): Promise<void> {
     await this.machines.close();
-    this.machines = await openMachines(this.skep, this.volumes);
+    this.machines = await openMachines(this.skep, this.volumes, this.states);
   }
 
   /** A tiny machine, and when it runs, one whose agent answers. */
@@ -206,7 +210,11 @@ export class MachineBench implements AsyncDisposable {
   }
 }
 
-async function openMachines({ home, runtime }: Installation, volumes: VolumeAccess): Promise<Machines> {
+async function openMachines(
+  { home, runtime }: Installation,
+  volumes: VolumeAccess,
+  states: MachineEvent[],
+): Promise<Machines> {
   const quiet = () => {};
   return await Machines.open({
     home,
@@ -214,6 +222,8 @@ async function openMachines({ home, runtime }: Installation, volumes: VolumeAcce
     images: new ImageStore({ home }),
     volumes,
     log: { debug: quiet, info: quiet, warn: console.error, error: console.error },
-    onEvent: quiet,
+    onEvent(event) {
+      if (event.type === "machine.state") states.push(event);
+    },
   });
 }

@@ -156,12 +156,14 @@ export class LiveMachine {
 
   async #resumeWhenFree(): Promise<void> {
     const { signal } = this.#ending;
+    const { machine } = this;
     for (;;) {
       await sleep(1000, undefined, { signal, ref: false });
-      const { bavail, bsize } = await statfs(this.machine.context.home);
-      if (bavail * bsize >= resumeFreeBytes) break;
+      // Gone on for a second, or somebody else's pause by now.
+      if (machine.state !== "paused" || machine.reason !== "disk full") return;
+      const { bavail, bsize } = await statfs(machine.context.home);
+      if (bavail * bsize >= resumeFreeBytes) await this.qmp.execute("cont");
     }
-    await this.qmp.execute("cont");
   }
 
   #warn(error: unknown, message: string): void {
