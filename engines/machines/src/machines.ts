@@ -31,7 +31,7 @@ import { type AttachRequest, attachVolume } from "./attach.ts";
 import { type ConsoleLog, PlainLog } from "./console-log.ts";
 import type { Context, Log, MachineEvent } from "./context.ts";
 import { createMachine, prepareHome } from "./create.ts";
-import { damagedView, digestsOfDamaged, volumesOfDamaged } from "./damaged.ts";
+import { damagedView, volumesOfDamaged } from "./damaged.ts";
 import { type DetachRequest, detachVolume } from "./detach.ts";
 import { diagnose } from "./doctor.ts";
 import { editMachine } from "./edit.ts";
@@ -59,6 +59,7 @@ import type {
   LogOptions,
   VolumeAccess,
 } from "./types.ts";
+import { usedImages } from "./used-images.ts";
 import { machineOf, noVolumes, resizeVolume } from "./volumes.ts";
 
 export interface MachinesOptions {
@@ -400,15 +401,7 @@ export class Machines implements AsyncDisposable {
 
   /** Digests of images that machines stand on, with the machines' names. */
   usedImages(): Map<string, string[]> {
-    const used = new Map<string, string[]>();
-    const add = (digest: string, name: string) => used.set(digest, [...(used.get(digest) ?? []), name]);
-    const { home, machines, pending } = this.#context;
-    const files = [...[...machines.values()].map(({ file }) => file), ...pending];
-    for (const { image, name } of files) if (image !== null) add(image.digest, name);
-    for (const name of this.#context.damaged.keys()) {
-      for (const digest of digestsOfDamaged(home, name)) add(digest, name);
-    }
-    return used;
+    return usedImages(this.#context);
   }
 
   async doctor(): Promise<Check[]> {

@@ -3,6 +3,7 @@
  * Units stand in the names: `memoryMiB`, `diskBytes`. Times are ISO 8601 in UTC.
  */
 import { type Static, type TSchema, Type } from "typebox";
+import { MachineVolume, VolumeReference } from "./volume-schemas.ts";
 
 export * from "./storage-schemas.ts";
 export * from "./volume-schemas.ts";
@@ -51,26 +52,6 @@ export const Port = Type.Object(
 );
 export type Port = Static<typeof Port>;
 
-const VolumeName = Type.String({ minLength: 1, maxLength: 64, description: "a volume's id or name" });
-
-/** A volume as a machine has it. `root` and `efi` belong to the machine, `data` is only attached. */
-export const MachineVolume = Type.Object(
-  {
-    id: Type.String(),
-    role: Type.Union([Type.Literal("data"), Type.Literal("root"), Type.Literal("efi")]),
-    readOnly: Type.Boolean(),
-    sizeBytes: Type.Integer(),
-    /** The root port where it is plugged in. */
-    slot: Nullable(Type.Integer()),
-    /** Where udev shows it in the guest: `/dev/disk/by-id/virtio-vol0123456789abcdef0`. */
-    device: Nullable(Type.String()),
-    /** The guest was asked to give it up and has not yet. */
-    detaching: Type.Boolean(),
-  },
-  { $id: "MachineVolume" },
-);
-export type MachineVolume = Static<typeof MachineVolume>;
-
 /** What a new machine shall be. Exactly one of `image`, `from`, `cdrom`, or none for the default image. */
 export const MachineRequest = Type.Object(
   {
@@ -94,7 +75,7 @@ export const MachineRequest = Type.Object(
       ),
     ),
     volumes: Type.Optional(
-      Type.Array(Type.Object({ volume: VolumeName, readOnly: Type.Optional(Type.Boolean()) }, strict), {
+      Type.Array(Type.Object({ volume: VolumeReference, readOnly: Type.Optional(Type.Boolean()) }, strict), {
         maxItems: 8,
         description: "attached from the start",
       }),

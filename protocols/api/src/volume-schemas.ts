@@ -230,3 +230,27 @@ export const VolumeCheckReport = Type.Object(
   { $id: "VolumeCheckReport" },
 );
 export type VolumeCheckReport = Static<typeof VolumeCheckReport>;
+
+export const VolumeReference = Type.String({
+  minLength: 1,
+  maxLength: 64,
+  description: "a volume's id or name",
+});
+
+/** A volume as a machine has it. `root` and `efi` belong to the machine, `data` is only attached. */
+export const MachineVolume = Type.Object(
+  {
+    id: Type.String(),
+    role: Type.Union([Type.Literal("data"), Type.Literal("root"), Type.Literal("efi")]),
+    readOnly: Type.Boolean(),
+    sizeBytes: Type.Integer(),
+    /** The root port where it is plugged in. */
+    slot: Nullable(Type.Integer()),
+    /** Where udev shows it in the guest: `/dev/disk/by-id/virtio-vol0123456789abcdef0`. */
+    device: Nullable(Type.String()),
+    /** The guest was asked to give it up and has not yet. */
+    detaching: Type.Boolean(),
+  },
+  { $id: "MachineVolume" },
+);
+export type MachineVolume = Static<typeof MachineVolume>;
