@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import {
   ensureDirectory,
@@ -37,6 +37,8 @@ export interface VolumeRecord {
 }
 
 const recordVersion = 1;
+/** Of a directory that is being removed. */
+const goingPrefix = ".rm-";
 export const isVolumeId = (text: string) => /^vol-[0-9a-f]{17}$/.test(text);
 
 /** The records of a home, in memory and on disk. */
@@ -53,8 +55,9 @@ export class Records {
   static async open(directory: string): Promise<Records> {
     const records = new Records(directory);
     await ensureDirectory(directory);
-    for (const entry of await readdir(directory, { withFileTypes: true })) {
-      if (entry.isDirectory() && isVolumeId(entry.name)) await records.#load(entry.name);
+    for (const { name } of await readdir(directory, { withFileTypes: true })) {
+      if (isVolumeId(name)) await records.#load(name);
+      else if (name.startsWith(goingPrefix)) await rm(join(directory, name), { recursive: true });
     }
     return records;
   }
@@ -68,9 +71,8 @@ export class Records {
       }
       this.#records.set(id, record);
     } catch (error) {
-      // Without a record: begun and never made, or what removing has left.
-      if (isErrno(error, "ENOENT")) await rm(this.directoryOf(id), { recursive: true, force: true });
-      else this.damaged.set(id, toSkepError(error).message);
+      // A log without a record is left alone: somebody may want to take its volume up again.
+      if (!isErrno(error, "ENOENT")) this.damaged.set(id, toSkepError(error).message);
     }
   }
 
@@ -117,9 +119,9 @@ export class Records {
   /** With all that lies beside it. */
   async remove(id: string): Promise<void> {
     this.#records.delete(id);
-    // The record goes first: what a crash leaves then is cleared at the next start.
-    await rm(this.#path(id), { force: true });
-    await rm(this.directoryOf(id), { recursive: true, force: true });
+    const going = join(this.#directory, `${goingPrefix}${id}`);
+    await rename(this.directoryOf(id), going);
     await syncDirectory(this.#directory);
+    await rm(going, { recursive: true }); // or at the next start
   }
 }
