@@ -44,7 +44,7 @@ import { homePaths, machinePaths, memoryDirectory } from "./paths.ts";
 import { addPort, removePort } from "./ports.ts";
 import { QemuPrograms } from "./qemu.ts";
 import { waitReady } from "./ready.ts";
-import { discard, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
+import { removeDamaged, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
 import { recoverVolume, settleAll } from "./settle.ts";
 import { SshConnections } from "./ssh.ts";
 import { sshConfig, writeSshConfig } from "./ssh-config.ts";
@@ -285,12 +285,7 @@ export class Machines implements AsyncDisposable {
     const damaged = this.#context.damaged.get(name);
     if (damaged !== undefined) {
       if (request.force !== true) this.#machine(name); // throws, and says how
-      for (const id of damaged.volumes) await this.#context.volumes.release(id, name);
-      if (damaged.volumes.length > 0) work.note(`kept: ${damaged.volumes.join(", ")}`);
-      await discard(this.#context, machinePaths(this.#context.home, name).directory, `damaged-${name}`);
-      this.#context.damaged.delete(name);
-      this.#context.emit({ type: "machine.removed", subject: name, data: {} });
-      return;
+      return await removeDamaged(this.#context, damaged, work);
     }
     await this.#turn(name, (machine) => removeMachine(machine, request, work), work.signal);
   }

@@ -3,12 +3,13 @@ import { join } from "node:path";
 import type { RemoveRequest } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 import type { Context } from "./context.ts";
+import type { DamagedMachine } from "./damaged.ts";
 import { sweepLayers } from "./disk.ts";
 import { fail } from "./errors.ts";
 import { clearRuntime } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import { discardUnfinished, removeOwnVolumes, unfinishedVolumes } from "./own-volumes.ts";
-import { homePaths } from "./paths.ts";
+import { homePaths, machinePaths } from "./paths.ts";
 import { stopMachine } from "./stop.ts";
 import { releaseVolume } from "./volumes.ts";
 
@@ -38,6 +39,19 @@ export async function removeMachine(machine: Machine, request: RemoveRequest, wo
     context.log.warn({ err: error }, "cannot sweep layers"),
   );
   context.emit({ type: "machine.removed", subject: name, data: { id: machine.file.id } });
+}
+
+/** What it had as volumes is nobody's then: its file cannot be trusted to say which are its own. */
+export async function removeDamaged(
+  context: Context,
+  { name, volumes }: DamagedMachine,
+  work: Work,
+): Promise<void> {
+  for (const id of volumes) await context.volumes.release(id, name);
+  if (volumes.length > 0) work.note(`kept: ${volumes.join(", ")}`);
+  await discard(context, machinePaths(context.home, name).directory, `damaged-${name}`);
+  context.damaged.delete(name);
+  context.emit({ type: "machine.removed", subject: name, data: {} });
 }
 
 /** Away from its name at once, so that a crash leaves no half machine, then bit by bit. */
