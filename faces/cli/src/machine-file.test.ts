@@ -26,6 +26,21 @@ test("docs/machine.yaml loads, names every setting, and changes nothing", async 
   assert.deepEqual(request, plain);
 });
 
+test("a machine file puts its disk, and others, on volumes", async () => {
+  const text = "root-volume: 40G\nvolumes: [data, 'log:ro']\nefi-volume: true\nuser-keys: false\n";
+  const request = await machineRequest({ ...parseMachineFile(text, "/a.yaml"), name: "web" }, "/nonexistent");
+  assert.deepEqual(request, {
+    name: "web",
+    rootVolume: { sizeBytes: 40 * 1024 ** 3 },
+    volumes: [{ volume: "data" }, { volume: "log", readOnly: true }],
+    efiVolume: true,
+    sshKeys: [],
+  });
+  const { rootVolume } = parseMachineFile("root-volume: true", "/a.yaml");
+  assert.equal(rootVolume, true);
+  assert.throws(() => parseMachineFile("root-volume: [1]", "/a.yaml"), { code: "YAML_INVALID" });
+});
+
 test("a machine file becomes a request", async () => {
   const directory = await mkdtemp("/tmp/skep-cli-");
   try {

@@ -7,7 +7,7 @@ import { matchesFilters, parseFilters } from "./filters.ts";
 import { didYouMean, nearest } from "./nearest.ts";
 import { parsePublish } from "./ports.ts";
 import { verbIndex } from "./program.ts";
-import { parseArch, parseCount, parseDisk, parseMemory } from "./request.ts";
+import { parseArch, parseCount, parseDisk, parseMemory, parseVolume } from "./request.ts";
 import { shellWord } from "./verbs/inspect.ts";
 
 test("a forward is read in each form", () => {
@@ -36,6 +36,15 @@ test("a forward is read in each form", () => {
     "80:99999",
   ]) {
     assert.throws(() => parsePublish(bad), { code: "PORT_INVALID" }, bad);
+  }
+});
+
+test("a machine's volume is named, and read only where that is said", () => {
+  assert.deepEqual(parseVolume("data"), { volume: "data" });
+  assert.deepEqual(parseVolume("vol-0123456789abcdef0:rw"), { volume: "vol-0123456789abcdef0" });
+  assert.deepEqual(parseVolume("data:ro"), { volume: "data", readOnly: true });
+  for (const bad of ["", ":ro", "data:", "data:r", "data:ro:ro"]) {
+    assert.throws(() => parseVolume(bad), /is not understood/, bad);
   }
 });
 
