@@ -13,6 +13,7 @@ import {
   segmentName,
   segmentNumbers,
 } from "./segment.ts";
+import { slotContext } from "./slot.ts";
 
 export { inspectWal, type SegmentReport, setAside } from "./inspect.ts";
 
@@ -89,8 +90,7 @@ async function openOne(options: WalOptions, number: number): Promise<Opened | un
       const why = header.encrypted ? "it is encrypted, the volume is not" : "it is not encrypted";
       throw fail("VOLUME_DAMAGED", { id: volume, object: path, why });
     }
-    const salt = header?.salt ?? 0n;
-    const context = { salt, encrypted: key !== null, key: key?.segmentKey(salt, number) ?? null };
+    const context = slotContext(header?.salt ?? 0n, number, key);
     const sizeBytes = await file.size();
     const scanned =
       header === undefined ? nothingScanned : await replayAndRewrite(options, number, file, context);

@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import type { AsyncFile, Files } from "@skep/objects/files";
 import { fail } from "../errors.ts";
 import type { WalOptions } from "./options.ts";
-import type { SlotContext } from "./slot.ts";
+import { type SlotContext, slotContext } from "./slot.ts";
 
 /** Segments: their names, headers and files. */
 
@@ -96,7 +96,7 @@ export async function createSegment(options: WalOptions, number: number, since: 
   const path = join(directory, segmentName(number));
   const salt = Buffer.from(random(8)).readBigUInt64LE();
   const encrypted = key !== null;
-  const context = { salt, encrypted, key: key?.segmentKey(salt, number) ?? null };
+  const context = slotContext(salt, number, key);
   const file = await files.open(path, "create");
   try {
     const header = encodeHeader({ number, epoch, salt, volume, word, encrypted, since });

@@ -97,12 +97,17 @@ class Scene {
     return value;
   }
 
+  #nextValue(): number {
+    this.lastValue += 1;
+    return this.lastValue;
+  }
+
   async write(wal: Wal): Promise<void> {
     const { random } = this;
     const writes = Array.from({ length: 1 + random.below(3) }, () => {
       const block = random.below(blocks - 3);
       const count = 1 + random.below(3);
-      const value = random.chance(0.2) ? 0 : (this.lastValue += 1);
+      const value = random.chance(0.2) ? 0 : this.#nextValue();
       const data = Buffer.alloc(count * 4096).fill(filling(value));
       const entry: WalEntry = value === 0 ? { block, zeroes: count } : { block, data };
       const versions = this.blocks.slice(block, block + count).map(({ versions }) => {
