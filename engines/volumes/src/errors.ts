@@ -33,6 +33,10 @@ export const volumeErrors = {
     hint: "detach it here, and see: skep vol show {id}",
     status: 409,
   },
+  VOLUME_RANGE: {
+    message: 'bytes {offset} to {end} are not within volume "{id}" of {sizeBytes} bytes',
+    status: 400,
+  },
   VOLUME_CLOSED: { message: 'volume "{id}" is closed', status: 409 },
   VOLUME_VERSION: {
     message: 'the manifest of volume "{id}" has version {version}; this skep knows {known}',
@@ -67,6 +71,16 @@ export const volumeErrors = {
   SNAPSHOT_EXISTS: {
     message: 'volume "{id}" has a snapshot "{name}" already',
     hint: "choose another name",
+    status: 409,
+  },
+  SNAPSHOT_NAME: {
+    message: '"{name}" is not a name for a snapshot',
+    hint: "use 1 to {limit} characters",
+    status: 400,
+  },
+  SNAPSHOT_MANY: {
+    message: 'volume "{id}" has {limit} snapshots, the most that a volume can have',
+    hint: "remove some: skep vol snapshot rm",
     status: 409,
   },
   SNAPSHOT_NEEDED: {

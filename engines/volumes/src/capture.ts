@@ -1,0 +1,112 @@
+import type { Core } from "./core.ts";
+import { zero } from "./map/extent-map.ts";
+
+/** A run of blocks whose bytes are in the log, or in a chunk that is compacted. */
+export interface Piece {
+  block: number;
+  count: number;
+  /** A segment, or a chunk's slot. */
+  source: number;
+  /** In the segment, or the ordinal in the chunk. */
+  position: number;
+  isCompacted: boolean;
+}
+
+/** What the overlay holds at one instant: the volume's state then, with the durable map below it. */
+export interface Capture {
+  pieces: Piece[];
+  /** block, count, …: ascending; what becomes a hole and is not one in the durable map. */
+  holes: number[];
+  /** block, count, …: all of the above, ascending. */
+  covered: number[];
+  /** The segments up to this one are not needed once the capture is in the store. */
+  sealed: number;
+  sequence: number;
+  changes: number;
+  blocks: number;
+}
+
+/** In one turn, with the end of the present segment. */
+export function capture(core: Core): Capture {
+  const { wal, overlay, map, counters } = core;
+  const captured: Capture = {
+    pieces: [],
+    holes: [],
+    covered: [],
+    sealed: wal.seal(),
+    sequence: Number(wal.sequence),
+    changes: counters.changes,
+    blocks: 0,
+  };
+  overlay.forEach((block, count, source, position) => {
+    captured.covered.push(block, count);
+    if (source !== zero) {
+      captured.pieces.push({ block, count, source, position, isCompacted: false });
+      captured.blocks += count;
+    } else if (map.extents.firstMapped(block, count) < block + count) captured.holes.push(block, count);
+  });
+  counters.captured = counters.changes;
+  counters.waitingBytes = 0;
+  return captured;
+}
+
+/** The parts of extents (block, count, slot, ordinal; ascending) that no captured run covers. */
+export function uncovered(extents: readonly number[], covered: readonly number[]): Piece[] {
+  const pieces: Piece[] = [];
+  let at = 0;
+  for (let i = 0; i < extents.length; i += 4) {
+    const [block, count, source, ordinal] = extents.slice(i, i + 4) as [number, number, number, number];
+    const end = block + count;
+    let from = block;
+    const add = (to: number) => {
+      if (to <= from) return;
+      const position = ordinal + from - block;
+      pieces.push({ block: from, count: to - from, source, position, isCompacted: true });
+    };
+    while (at < covered.length && (covered[at] as number) + (covered[at + 1] as number) <= block) at += 2;
+    for (let next = at; next < covered.length && (covered[next] as number) < end; next += 2) {
+      add(covered[next] as number);
+      from = Math.max(from, (covered[next] as number) + (covered[next + 1] as number));
+    }
+    add(end);
+  }
+  return pieces;
+}
+
+/** Both ascending and apart. */
+export function merged(one: readonly Piece[], other: readonly Piece[]): Piece[] {
+  if (other.length === 0) return one as Piece[];
+  return [...one, ...other].sort((a, b) => a.block - b.block);
+}
+
+/** What goes into one chunk. */
+export interface PlannedChunk {
+  number: number;
+  blocks: number;
+  pieces: Piece[];
+}
+
+/** Chunks of at most so many blocks, in the order of the pieces. */
+export function planChunks(
+  pieces: readonly Piece[],
+  most: number,
+  step: number,
+  next: () => number,
+): PlannedChunk[] {
+  const chunks: PlannedChunk[] = [];
+  let chunk: PlannedChunk | undefined;
+  for (const piece of pieces) {
+    for (let done = 0; done < piece.count; ) {
+      if (chunk === undefined || chunk.blocks === most) {
+        chunk = { number: next(), blocks: 0, pieces: [] };
+        chunks.push(chunk);
+      }
+      const count = Math.min(piece.count - done, most - chunk.blocks);
+      const position = piece.position + done * (piece.isCompacted ? 1 : step);
+      chunk.pieces.push({ ...piece, block: piece.block + done, count, position });
+      chunk.blocks += count;
+      done += count;
+    }
+  }
+  return chunks;
+}

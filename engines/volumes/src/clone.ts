@@ -1,0 +1,68 @@
+import { wrapped } from "./create.ts";
+import type { Environment } from "./environment.ts";
+import { fail } from "./errors.ts";
+import { infoOf, isVolumeSize, type Manifest, type SnapshotEntry } from "./manifest.ts";
+import { presentManifest, volumeKey } from "./open.ts";
+import { newCommit, putManifest } from "./ownership.ts";
+import { checkVolumeId, manifestKey, newId } from "./paths.ts";
+import { readSnapshot } from "./snapshots.ts";
+import type { CreateVolume, VolumeInfo } from "./types.ts";
+import { sizeWrong } from "./volume.ts";
+
+/** Costs a manifest, whatever the snapshot holds. SNAPSHOT_NOT_FOUND, VOLUME_SHRINK, VOLUME_EXISTS, VOLUME_KEY. */
+export async function cloneSnapshot(
+  env: Environment,
+  source: { volume: string; snapshot: string },
+  request: Omit<CreateVolume, "sizeBytes" | "encrypted"> & { sizeBytes?: number },
+): Promise<VolumeInfo> {
+  const { id = newId("vol", (bytes) => env.random(bytes)) } = request;
+  checkVolumeId(id);
+  checkVolumeId(source.volume);
+  await presentSnapshot(env, source);
+  const frozen = await readSnapshot(env, source.volume, source.snapshot);
+  const { sizeBytes = frozen.VolumeSize, limits } = request;
+  if (!isVolumeSize(sizeBytes)) throw sizeWrong(sizeBytes);
+  if (sizeBytes < frozen.VolumeSize) {
+    throw fail("VOLUME_SHRINK", { id: source.snapshot, sizeBytes: frozen.VolumeSize });
+  }
+  const key = volumeKey(env, frozen, source.volume);
+  const manifest: Manifest = {
+    ...frozen,
+    VolumeName: id,
+    VolumeSize: sizeBytes,
+    WALNum: 0,
+    SeqNum: 0,
+    ObjectNum: 0,
+    Epoch: 0,
+    Owner: null,
+    Commit: newCommit(env),
+    Snapshots: [],
+    Source: { Volume: source.volume, Snapshot: source.snapshot },
+    Durability: request.durability ?? frozen.Durability,
+    Compression: request.compression ?? frozen.Compression,
+    Encryption: key === null ? null : wrapped(env, key, id),
+    Limits: { Iops: limits?.iops ?? null, BytesPerSecond: limits?.bytesPerSecond ?? null },
+    CreatedAt: env.clock.now(),
+  };
+  if ((await putManifest(env, manifest, null)) === undefined) throw fail("VOLUME_EXISTS", { id });
+  // Whoever removes the snapshot has marked it before looking for clones (snapshots.ts).
+  try {
+    await presentSnapshot(env, source);
+  } catch (error) {
+    await env.store.delete(manifestKey(id));
+    throw error;
+  }
+  return infoOf(manifest);
+}
+
+async function presentSnapshot(
+  env: Environment,
+  { volume, snapshot }: { volume: string; snapshot: string },
+): Promise<SnapshotEntry> {
+  const { manifest } = await presentManifest(env, volume);
+  const entry = manifest.Snapshots.find(({ Id }) => Id === snapshot);
+  if (entry === undefined || entry.Deleting === true) {
+    throw fail("SNAPSHOT_NOT_FOUND", { id: volume, snapshot: snapshot.slice(0, 80) });
+  }
+  return entry;
+}

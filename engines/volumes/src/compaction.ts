@@ -1,0 +1,62 @@
+import type { Capture, Piece } from "./capture.ts";
+import { uncovered } from "./capture.ts";
+import { chunkBlocks } from "./chunk/format.ts";
+import type { Core } from "./core.ts";
+
+/** A drain compacts chunks of which at most this share is live, once the dead are this share of all. */
+const maxLiveRatio = 0.6;
+const deadShare = 0.38;
+/** So many chunks more than there need be are too many. */
+const spareChunks = 64;
+const chunksAtOnce = 512;
+/** What may be saved up for later, in chunks; and what the smallest drain may add. */
+const mostCredit = 4;
+const leastCredit = 8;
+
+/** Slots of chunks that could not be read: they are left alone until the volume is opened anew. */
+export type Unreadable = Set<number>;
+
+/** What of other chunks a drain writes again: at most half as much as it writes anyway, over time. */
+export async function compactWith(core: Core, captured: Capture, unreadable: Unreadable): Promise<Piece[]> {
+  const { map, counters } = core;
+  const full = chunkBlocks(core.ownership.manifest.ObjBlockSize);
+  const earned = Math.max(captured.blocks / 2, Math.min(leastCredit, captured.blocks * 8));
+  counters.credit = Math.min(counters.credit + earned, Math.max(mostCredit * full, captured.blocks / 2));
+  const { ownBlocks, ownChunks, liveBlocks } = map.chunks;
+  const tooEmpty = ownBlocks > 2 * full && ownBlocks - liveBlocks > deadShare * ownBlocks;
+  const tooMany = ownChunks > spareChunks + (2 * ownBlocks) / full;
+  if (!tooEmpty && !tooMany) return [];
+  const candidates = map
+    .compactionCandidates({
+      maxLiveRatio,
+      fullBlocks: full,
+      limit: chunksAtOnce,
+      snapshotVersions: snapshotVersions(core),
+    })
+    .filter((slot) => !unreadable.has(slot));
+  const chosen: number[] = [];
+  let blocks = 0;
+  for (const slot of candidates) {
+    const live = map.chunks.live(slot);
+    if (blocks + live > counters.credit) break;
+    blocks += live;
+    chosen.push(slot);
+  }
+  // One small chunk made of one small chunk would be no gain.
+  const gains = chosen.length > 1 || chosen.some((slot) => map.chunks.live(slot) < map.chunks.blocks(slot));
+  if (!gains || (!tooEmpty && blocks < Math.min(full, 16 * chosen.length) / 4)) return [];
+  const pieces = await rewrite(core, chosen, captured);
+  counters.credit -= pieces.reduce((sum, { count }) => sum + count, 0);
+  return pieces;
+}
+
+/** What has to be written again so that these chunks are dead. */
+export async function rewrite(core: Core, slots: readonly number[], captured: Capture): Promise<Piece[]> {
+  if (slots.length === 0) return [];
+  const extents = await core.map.liveExtents(slots, () => core.env.pause());
+  return uncovered(extents, captured.covered);
+}
+
+export function snapshotVersions(core: Pick<Core, "ownership">): number[] {
+  return core.ownership.manifest.Snapshots.map(({ Version }) => Version);
+}

@@ -1,0 +1,173 @@
+import { type Capture, capture, merged, type Piece, planChunks } from "./capture.ts";
+import { chunkBlocks } from "./chunk/format.ts";
+import { chunkObjectKey } from "./chunk/names.ts";
+import { compactWith, snapshotVersions, type Unreadable } from "./compaction.ts";
+import type { Core } from "./core.ts";
+import type { Manifest } from "./manifest.ts";
+import type { ChunkRow } from "./map/chunk-table.ts";
+import { encodeMapObject, type MapObject } from "./map/codec.ts";
+import type { MapDelta } from "./map/durable-map.ts";
+import { hole, zero } from "./map/extent-map.ts";
+import { mapCodec } from "./map-objects.ts";
+import { inParallel } from "./objects.ts";
+import { mapKey, mapNumber } from "./paths.ts";
+import { CompactionFailed, extentsOf, putChunk } from "./put-chunk.ts";
+
+const uploadsAtOnce = 4;
+const mostDeltas = 64;
+/** Deltas may weigh as much as the base, and this in any case. */
+const lightDeltas = 256 * 1024;
+
+export interface DrainOptions {
+  /** What else is to be written again; without it, what compaction chooses. */
+  compact?: ((captured: Capture) => Promise<Piece[]>) | undefined;
+  /** Also where nothing was written: rows of chunks that nobody needs go. */
+  always?: boolean;
+}
+
+/**
+ * Captures the volume's state, and returns once the store has it. The durable map, the overlay and the log
+ * change only then. One at a time.
+ */
+export async function drain(core: Core, unreadable: Unreadable, options: DrainOptions = {}): Promise<void> {
+  const { counters, ownership } = core;
+  ownership.check();
+  if (counters.changes === counters.committed && options.always !== true) return;
+  const captured = capture(core);
+  const compact = options.compact ?? ((all) => compactWith(core, all, unreadable));
+  for (;;) {
+    try {
+      await store(core, captured, await compact(captured));
+      break;
+    } catch (error) {
+      if (!(error instanceof CompactionFailed)) throw error;
+      unreadable.add(error.slot);
+      core.env.log(`${core.id}: ${error.message}, and is left as it is: ${(error.cause as Error).message}`);
+      if (options.compact !== undefined) throw error.cause;
+    }
+  }
+  await core.wal.remove(captured.sealed);
+  await rebase(core);
+}
+
+async function store(core: Core, captured: Capture, compacted: Piece[]): Promise<void> {
+  const { numbers, ownership, slotBytes, map, overlay, counters } = core;
+  const { manifest } = ownership;
+  const most = chunkBlocks(manifest.ObjBlockSize);
+  const pieces = merged(captured.pieces, compacted);
+  const chunks = planChunks(pieces, most, slotBytes, () => numbers.chunk++);
+  const removed = map.freeable(snapshotVersions(core));
+  const slots = map.chunks.freeSlots(chunks.length);
+  const rows: Promise<ChunkRow>[] = [];
+  const puts = chunks.map((chunk) => {
+    const { promise, resolve, reject } = Promise.withResolvers<ChunkRow>();
+    promise.catch(() => undefined);
+    rows.push(promise);
+    return () =>
+      putChunk(core, chunk, manifest.Compression, resolve).catch((error: unknown) => {
+        reject(error as Error);
+        throw error;
+      });
+  });
+  const isEmpty = chunks.length === 0 && captured.holes.length === 0 && removed.length === 0;
+  const version = isEmpty ? 0 : numbers.map++;
+  let delta: MapDelta | undefined;
+  const putDelta = async () => {
+    const encoded = await Promise.all(rows);
+    delta = {
+      version,
+      removed: removed.map(({ slot }) => slot),
+      rows: encoded.map((row, i) => ({ slot: slots[i] as number, row: { ...row, birth: version } })),
+      extents: extentsFor(chunks, slots, captured.holes),
+    };
+    await putMapObject(core, map.deltaObject(delta));
+  };
+  const uploads = inParallel(puts, uploadsAtOnce, (put) => put());
+  const results = await Promise.allSettled([uploads, isEmpty ? undefined : putDelta()]);
+  const failures = results.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
+  const failure = failures.find((one) => one instanceof CompactionFailed) ?? failures[0];
+  if (failure !== undefined) {
+    const epoch = manifest.Epoch;
+    for (const { number } of chunks) core.garbage.add(chunkObjectKey({ volume: core.id, epoch, number }));
+    if (!isEmpty) core.garbage.add(mapKey(core.id, epoch, version));
+    throw failure;
+  }
+  const change: Partial<Manifest> = {
+    SeqNum: Math.max(manifest.SeqNum, captured.sequence),
+    ObjectNum: numbers.chunk,
+    WALNum: Math.max(manifest.WALNum, captured.sealed + 1),
+  };
+  if (delta !== undefined) {
+    const { Base, Deltas } = manifest.Map;
+    change.BlockToObjectWALNum = numbers.map;
+    change.Map = { Base, Deltas: [...Deltas, mapKey(core.id, manifest.Epoch, version)] };
+  }
+  const freed = removed.filter(({ own }) => own).map(({ slot }) => map.chunks.row(slot) as ChunkRow);
+  await ownership.swap(change);
+  // In one turn, so that a reader finds every block in one of the two.
+  if (delta !== undefined) map.apply(delta);
+  counters.generation += 1;
+  counters.committed = captured.changes;
+  overlay.removeWhere((source, position) => (source === zero ? position : source) <= captured.sealed);
+  for (const { epoch, number } of freed) {
+    core.env.reader.forget({ volume: core.id, epoch, number });
+    core.garbage.add(chunkObjectKey({ volume: core.id, epoch, number }));
+  }
+}
+
+/** block, blocks, slot, ordinal, …, ascending. */
+function extentsFor(
+  chunks: ReturnType<typeof planChunks>,
+  slots: readonly number[],
+  holes: readonly number[],
+): number[] {
+  const extents: number[] = [];
+  let at = 0;
+  const holesBefore = (block: number) => {
+    for (; at < holes.length && (holes[at] as number) < block; at += 2) {
+      extents.push(holes[at] as number, holes[at + 1] as number, hole, 0);
+    }
+  };
+  for (const [index, chunk] of chunks.entries()) {
+    let ordinal = 0;
+    for (const { block, count } of extentsOf(chunk)) {
+      holesBefore(block);
+      extents.push(block, count, slots[index] as number, ordinal);
+      ordinal += count;
+    }
+  }
+  holesBefore(Number.POSITIVE_INFINITY);
+  return extents;
+}
+
+async function putMapObject(core: Core, object: MapObject): Promise<void> {
+  const { id, env, key, ownership, counters } = core;
+  const objectKey = mapKey(id, ownership.manifest.Epoch, object.version);
+  const bytes = await encodeMapObject(object, mapCodec(env, key, objectKey));
+  await ownership.persist(() => env.store.put(objectKey, bytes, { signal: ownership.ending }));
+  counters.bytesToStore += bytes.length;
+  core.mapBytes.set(objectKey, bytes.length);
+}
+
+/** Puts a base in the place of a base and deltas that outweigh it. */
+async function rebase(core: Core): Promise<void> {
+  const { ownership, mapBytes, map, numbers, id } = core;
+  const { manifest } = ownership;
+  const { Base, Deltas } = manifest.Map;
+  const weight = Deltas.reduce((sum, key) => sum + (mapBytes.get(key) ?? 0), 0);
+  const base = Base === null ? 0 : (mapBytes.get(Base) ?? 0);
+  if (Deltas.length <= mostDeltas && weight <= Math.max(base, lightDeltas)) return;
+  const version = numbers.map++;
+  await putMapObject(core, await map.baseObject(version, () => core.env.pause()));
+  const key = mapKey(id, manifest.Epoch, version);
+  await ownership.swap({ BlockToObjectWALNum: numbers.map, Map: { Base: key, Deltas: [] } });
+  for (const old of Base === null ? Deltas : [Base, ...Deltas]) {
+    mapBytes.delete(old);
+    if (old.startsWith(`${id}/`) && !isInSnapshot(ownership.manifest, old)) core.garbage.add(old);
+  }
+}
+
+/** A snapshot that was taken while a map object was in use names it. */
+function isInSnapshot({ Snapshots }: Manifest, key: string): boolean {
+  return Snapshots.some(({ Version }) => Version >= mapNumber(key));
+}

@@ -1,0 +1,87 @@
+import type { PlannedChunk } from "./capture.ts";
+import { type ChunkExtent, encodeChunk } from "./chunk/format.ts";
+import { chunkObjectKey } from "./chunk/names.ts";
+import type { Core } from "./core.ts";
+import type { ChunkRow } from "./map/chunk-table.ts";
+import { chunkRef, isDamage } from "./read.ts";
+import type { Compression } from "./types.ts";
+
+const piecesAtOnce = 256;
+
+/** A chunk that should be compacted cannot be read. */
+export class CompactionFailed extends Error {
+  readonly slot: number;
+
+  constructor(slot: number, options: ErrorOptions) {
+    super(`the chunk in slot ${slot} cannot be read`, options);
+    this.slot = slot;
+  }
+}
+
+/** Runs of the chunk's blocks. */
+export function extentsOf({ pieces }: PlannedChunk): ChunkExtent[] {
+  const extents: ChunkExtent[] = [];
+  for (const { block, count } of pieces) {
+    const last = extents.at(-1);
+    if (last !== undefined && last.block + last.count === block) last.count += count;
+    else extents.push({ block, count });
+  }
+  return extents;
+}
+
+/**
+ * Packs a chunk and puts it, until the store has it; `encoded` is told its row before that. Its bytes are in
+ * memory only while an upload's turn lasts: after a failure they are made again, and are the same.
+ */
+export async function putChunk(
+  core: Core,
+  chunk: PlannedChunk,
+  compression: Compression,
+  encoded: (row: ChunkRow) => void,
+): Promise<void> {
+  const { id, env, key, ownership, counters } = core;
+  const name = { volume: id, epoch: ownership.manifest.Epoch, number: chunk.number };
+  const extents = extentsOf(chunk);
+  const put = async () => {
+    const { body, headerBytes, blocks } = await encodeChunk({
+      name,
+      extents,
+      blocks: await gather(core, chunk),
+      compression,
+      key,
+      compress: (bytes) => env.compress(bytes),
+      pause: () => env.pause(),
+    });
+    const { epoch, number } = name;
+    const bytes = body.length;
+    encoded({ source: 0, epoch, number, bytes, headerBytes, blocks, birth: 0, death: 0 });
+    await env.store.put(chunkObjectKey(name), body, { signal: ownership.ending });
+    counters.bytesToStore += bytes;
+    env.reader.written({ name, sizeBytes: bytes, headerBytes, blocks, key }, body);
+  };
+  await ownership.persist(
+    () => env.uploads.run(put, ownership.ending),
+    (error) => error instanceof CompactionFailed,
+  );
+}
+
+async function gather(core: Core, chunk: PlannedChunk): Promise<Uint8Array[]> {
+  const { wal, env, ownership } = core;
+  const blocks: Uint8Array[] = [];
+  for (const [index, { count, source, position, isCompacted }] of chunk.pieces.entries()) {
+    if (index > 0 && index % piecesAtOnce === 0) await env.pause();
+    if (!isCompacted) {
+      const read = wal.read(source, position, count);
+      for (const bytes of read instanceof Promise ? await read : read) blocks.push(bytes);
+      continue;
+    }
+    try {
+      const read = env.reader.read(chunkRef(core, source), position, count, { signal: ownership.ending });
+      for (const bytes of read instanceof Promise ? await read : read) blocks.push(bytes);
+    } catch (error) {
+      if (isDamage(error)) throw new CompactionFailed(source, { cause: error });
+      throw error;
+    }
+  }
+  return blocks;
+}

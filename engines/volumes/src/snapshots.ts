@@ -1,0 +1,168 @@
+import type { Unreadable } from "./compaction.ts";
+import type { Core } from "./core.ts";
+import { drain } from "./drain.ts";
+import type { Environment } from "./environment.ts";
+import { fail } from "./errors.ts";
+import { decodeManifest, encodeManifest, type Manifest, maxManifestBytes, snapshotInfo } from "./manifest.ts";
+import { codeOf, inParallel, listObjects, readObject } from "./objects.ts";
+import { newCommit, readManifest } from "./ownership.ts";
+import { isVolumeId, newId, snapshotKey } from "./paths.ts";
+import type { SnapshotInfo } from "./types.ts";
+
+const readsAtOnce = 8;
+const deletesAtOnce = 8;
+
+/** The volume at this instant: its manifest under another name. One at a time. */
+export async function takeSnapshot(
+  core: Core,
+  unreadable: Unreadable,
+  request: { name?: string; id?: string },
+): Promise<SnapshotInfo> {
+  const { env, ownership } = core;
+  const { name = null, id = newId("snap", (bytes) => env.random(bytes)) } = request;
+  const isTaken = ownership.manifest.Snapshots.some(
+    (one) => one.Id === id || (name !== null && one.Name === name),
+  );
+  if (isTaken) throw fail("SNAPSHOT_EXISTS", { id: core.id, name: name ?? id });
+  await drain(core, unreadable);
+  const { manifest } = ownership;
+  const entry = {
+    Id: id,
+    Name: name,
+    At: env.clock.now(),
+    Version: core.numbers.map - 1,
+    Size: manifest.VolumeSize,
+  };
+  const frozen: Manifest = { ...manifest, Owner: null, Snapshots: [], Commit: newCommit(env) };
+  const bytes = encodeManifest(frozen);
+  const key = snapshotKey(core.id, id);
+  await ownership.persist(() => env.store.put(key, bytes, { signal: ownership.ending }));
+  await ownership.swap({ Snapshots: [...manifest.Snapshots, entry] });
+  return snapshotInfo(entry);
+}
+
+export async function readSnapshot(
+  env: Pick<Environment, "store">,
+  id: string,
+  snapshot: string,
+  signal?: AbortSignal,
+): Promise<Manifest> {
+  const key = snapshotKey(id, snapshot);
+  try {
+    const { bytes } = await readObject(env.store, key, { maxBytes: maxManifestBytes + 1, signal });
+    return decodeManifest(bytes, id, key);
+  } catch (error) {
+    if (codeOf(error) !== "OBJECT_NOT_FOUND") throw error;
+    throw fail("VOLUME_DAMAGED", { id, object: key, why: "it is not there" }, { cause: error });
+  }
+}
+
+/** Of all snapshots of an open volume, by id. */
+export async function snapshotManifests(core: Core): Promise<Map<string, Manifest>> {
+  const { env, ownership, id } = core;
+  const manifests = new Map<string, Manifest>();
+  await inParallel(ownership.manifest.Snapshots, readsAtOnce, async ({ Id }) => {
+    const isFinal = (error: unknown) => (codeOf(error) ?? "").startsWith("VOLUME_");
+    manifests.set(Id, await ownership.persist(() => readSnapshot(env, id, Id, ownership.ending), isFinal));
+  });
+  return manifests;
+}
+
+/**
+ * The snapshot is marked first, and clones are looked for then: whoever clones it looks for the mark after its
+ * own manifest is there, so at least one of the two sees the other. SNAPSHOT_NEEDED. One at a time.
+ */
+export async function removeSnapshot(core: Core, unreadable: Unreadable, id: string): Promise<void> {
+  const { env, ownership, garbage } = core;
+  const others = () => ownership.manifest.Snapshots.filter(({ Id }) => Id !== id);
+  const entry = ownership.manifest.Snapshots.find(({ Id }) => Id === id);
+  if (entry === undefined) throw fail("SNAPSHOT_NOT_FOUND", { id: core.id, snapshot: id.slice(0, 80) });
+  const mark = (Snapshots: typeof entry) => ({
+    Snapshots: ownership.manifest.Snapshots.map((one) => (one.Id === id ? Snapshots : one)),
+  });
+  await ownership.swap(mark({ ...entry, Deleting: true }));
+  const clone = await ownership
+    .persist(
+      () => findClone(env, core.id, id, ownership.ending),
+      (error) => (codeOf(error) ?? "").startsWith("VOLUME_"),
+    )
+    .catch(async (error: unknown) => {
+      ownership.check();
+      await ownership.swap(mark(entry));
+      throw error;
+    });
+  if (clone !== undefined) {
+    await ownership.swap(mark(entry));
+    throw fail("SNAPSHOT_NEEDED", { snapshot: id, by: clone });
+  }
+  const manifests = await snapshotManifests(core);
+  const removed = manifests.get(id) as Manifest;
+  manifests.delete(id);
+  await ownership.swap({ Snapshots: others() });
+  const needed = new Set(mapKeys(ownership.manifest));
+  for (const manifest of manifests.values()) for (const key of mapKeys(manifest)) needed.add(key);
+  garbage.add(snapshotKey(core.id, id));
+  for (const key of mapKeys(removed)) {
+    if (!needed.has(key) && key.startsWith(`${core.id}/`)) garbage.add(key);
+  }
+  await drain(core, unreadable, { compact: async () => [], always: true });
+}
+
+export function mapKeys({ Map: { Base, Deltas } }: Pick<Manifest, "Map">): string[] {
+  return Base === null ? Deltas : [Base, ...Deltas];
+}
+
+/** A volume that names the volume (and snapshot) as its source. */
+export async function findClone(
+  env: Pick<Environment, "store">,
+  volume: string,
+  snapshot?: string,
+  signal?: AbortSignal,
+): Promise<string | undefined> {
+  let clone: string | undefined;
+  const ids = await volumeIds(env, signal);
+  await inParallel(ids, readsAtOnce, async (id) => {
+    if (id === volume || clone !== undefined) return;
+    try {
+      const { Source } = (await readManifest(env, id, signal)).manifest;
+      const isIt = Source?.Volume === volume && (snapshot === undefined || Source.Snapshot === snapshot);
+      if (isIt) clone = id;
+    } catch (error) {
+      if (codeOf(error) !== "VOLUME_NOT_FOUND") throw error;
+    }
+  });
+  return clone;
+}
+
+/** Of all volumes in the store. */
+export async function volumeIds(env: Pick<Environment, "store">, signal?: AbortSignal): Promise<string[]> {
+  const ids: string[] = [];
+  let continuation: string | undefined;
+  do {
+    const page = await env.store.list({
+      prefix: "vol-",
+      delimiter: "/",
+      ...(continuation === undefined ? {} : { continuation }),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    ids.push(...page.prefixes.map((prefix) => prefix.slice(0, -1)).filter(isVolumeId));
+    continuation = page.next;
+  } while (continuation !== undefined);
+  return ids;
+}
+
+/** Deletes all objects of a volume, its manifest last. */
+export async function deleteObjects(
+  env: Pick<Environment, "store">,
+  id: string,
+  manifest: string,
+): Promise<void> {
+  const keys: string[] = [];
+  for await (const { key } of listObjects(env.store, `${id}/`)) keys.push(key);
+  await inParallel(
+    keys.filter((key) => key !== manifest),
+    deletesAtOnce,
+    (key) => env.store.delete(key),
+  );
+  await env.store.delete(manifest);
+}
