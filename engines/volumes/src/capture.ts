@@ -34,7 +34,7 @@ export function capture(core: Core): Capture {
     holes: [],
     covered: [],
     sealed: wal.seal(),
-    sequence: Number(wal.sequence),
+    sequence: Number(wal.sealedSequence),
     changes: counters.changes,
     blocks: 0,
   };
