@@ -41,7 +41,7 @@ export interface VolumesOptions {
   /** This host's name, for people. */
   host: string;
   /** For volumes that are encrypted. */
-  keys?: KeyWrap;
+  keys?: KeyWrap | null;
   resources?: VolumeResources;
   /** What is kept in memory of chunks, at most. */
   cacheBytes?: number;
@@ -136,7 +136,7 @@ function environment(options: VolumesOptions): Environment {
     reader: new ChunkReader({ store, ...(cacheBytes === undefined ? {} : { memoryBytes: cacheBytes }) }),
     directory: options.directory,
     host: options.host,
-    keys: options.keys,
+    keys: options.keys ?? undefined,
     files: files ?? disk,
     clock,
     random: options.random ?? ((bytes) => randomBytes(bytes)),
