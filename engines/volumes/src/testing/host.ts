@@ -78,8 +78,8 @@ export class HostSchedule extends Schedule {
     });
   }
 
-  /** What an answer to a machine that has stopped is. */
-  unlessStopped<T>(answer: T | Promise<T>): T | Promise<T> {
-    return this.hasCrashed ? new Promise<T>(() => undefined) : answer;
+  /** An answer, which a machine that has stopped never gets. */
+  unlessStopped<T>(answer: () => T): T | Promise<T> {
+    return this.hasCrashed ? new Promise<T>(() => undefined) : answer();
   }
 }

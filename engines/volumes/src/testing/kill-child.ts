@@ -2,8 +2,8 @@ import { join } from "node:path";
 import { NbdServer } from "@skep/nbd";
 import { EmbeddedStore, type ObjectStore } from "@skep/objects";
 import { type ForeignOptions, ForeignStore } from "@skep/objects/foreign";
+import { openVolumes } from "../index.ts";
 import type { CreateVolume } from "../types.ts";
-import { openVolumes } from "../volumes.ts";
 
 /**
  * `kill-child.ts DIRECTORY VOLUME FOREIGN`: serves a volume at DIRECTORY/volume.sock until it is killed, after it
@@ -25,6 +25,10 @@ const volumes = await openVolumes({
   store: await openStore(JSON.parse(foreign) as ForeignOptions | null),
   directory: join(directory, "volumes"),
   host: "here",
+  keys: {
+    wrap: (key, name) => JSON.stringify([name, Buffer.from(key).toString("hex")]),
+    unwrap: (wrapped) => Buffer.from((JSON.parse(wrapped) as [string, string])[1], "hex"),
+  },
 });
 const all = await volumes.list();
 if (!all.some((one) => one.id === id)) await volumes.create(wanted);

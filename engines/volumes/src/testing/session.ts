@@ -18,6 +18,7 @@ const always = [
   "SNAPSHOT_NEEDED",
   "SNAPSHOT_NOT_FOUND",
   "VOLUME_OPEN",
+  "VOLUME_SHRINK",
   "ABORT_ERR",
 ];
 

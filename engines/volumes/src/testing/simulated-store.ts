@@ -122,13 +122,15 @@ export class SimulatedStore {
     host.step();
     await this.#travel();
     await this.onRequest?.(verb, key, host);
-    if (this.isAbsent || this.#random.chance(lostRequest)) return host.unlessStopped(this.#refuse());
+    if (this.isAbsent || this.#random.chance(lostRequest)) return host.unlessStopped(() => this.#refuse());
     if (verb === "put" && this.#random.chance(full)) {
-      return host.unlessStopped(Promise.reject(error("STORE_FULL", "the disk of the object store is full")));
+      return host.unlessStopped(() => {
+        throw error("STORE_FULL", "the disk of the object store is full");
+      });
     }
     if (changes && this.#random.chance(late)) {
       void this.#doLater(10 + this.#random.below(60), work);
-      return host.unlessStopped(this.#refuse());
+      return host.unlessStopped(() => this.#refuse());
     }
     let answer = await settled(work);
     if (changes && this.#random.chance(twice)) {
@@ -153,12 +155,10 @@ export class SimulatedStore {
     this.#later -= 1;
   }
 
-  #refuse(): Promise<never> {
-    return Promise.reject(
-      this.#random.chance(0.5)
-        ? error("FOREIGN_FAILED", "the object store at simulated failed: 503 Slow Down")
-        : Object.assign(new Error("socket hang up"), { code: "ECONNRESET" }),
-    );
+  #refuse(): never {
+    throw this.#random.chance(0.5)
+      ? error("FOREIGN_FAILED", "the object store at simulated failed: 503 Slow Down")
+      : Object.assign(new Error("socket hang up"), { code: "ECONNRESET" });
   }
 
   async *#body(host: HostSchedule, whole: Buffer): Bytes {

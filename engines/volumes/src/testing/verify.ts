@@ -197,6 +197,7 @@ function verifyNoWal(host: Host, id: string): void {
 
 /** All is there; nothing is too much either, where garbage was collected. */
 async function verifyOffline({ world, store }: Verification, id: string, isClean: boolean): Promise<void> {
+  await world.server.settle();
   const before = await world.server.keys();
   const { findings } = await store.check(id);
   assert.deepEqual(await world.server.keys(), before, "a check changes nothing");

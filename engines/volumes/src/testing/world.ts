@@ -1,7 +1,9 @@
+import { zstdCompressSync } from "node:zlib";
 import { SkepError } from "@skep/base";
 import { NbdError } from "@skep/nbd";
 import { Random, type Schedule, SimulatedFiles } from "@skep/objects/simulation";
 import type { VolumeStore } from "../types.ts";
+import { openVolumes } from "../volumes.ts";
 import { DataSource } from "./data.ts";
 import { HostSchedule, SharedSchedule } from "./host.ts";
 import { LogicalTime } from "./model.ts";
@@ -63,7 +65,32 @@ export class World {
 
   /** The volumes as the process on a host has them, newly started. */
   start(host: Host): VolumeStore {
-    throw new Error(`${host.name}: not there yet`);
+    const { schedule, files, name } = host;
+    const { cacheBytes, segmentBytes, walLimitBytes, drainBytes } = this.settings;
+    let nanoseconds = 0;
+    return openVolumes({
+      store: this.server.connect(schedule),
+      directory: "/volumes",
+      host: name,
+      keys: {
+        wrap: (key, bound) => `${bound} ${Buffer.from(key).toString("hex")}`,
+        unwrap: (wrapped, bound) => {
+          const [other, key = ""] = wrapped.split(" ");
+          return other === bound ? Buffer.from(key, "hex") : undefined;
+        },
+      },
+      files,
+      clock: this.clock.of(schedule),
+      random: (bytes) => this.random.bytes(bytes),
+      pause: () => schedule.turn(),
+      // Now and then the disk is slow, and what could be done at once is not for a while.
+      nanoseconds: () => (nanoseconds += this.random.chance(0.02) ? 5_000_000 : 1000),
+      compress: (bytes) => zstdCompressSync(bytes),
+      cacheBytes,
+      segmentBytes,
+      walLimitBytes,
+      drainBytes,
+    });
   }
 
   /** `vol-` and 17 hexadecimal digits. */
