@@ -43,7 +43,7 @@ export const calls = {
   /** `local`: where WALs and caches are. */
   async openStore(place: Place, local: string): Promise<void> {
     const store = "directory" in place ? await embedded(place.directory) : foreign(place.endpoint);
-    volumes = await openVolumes({ store: stallable(store), directory: local, host: "bench", keys: null });
+    volumes = openVolumes({ store: stallable(store), directory: local, host: "bench" });
   },
 
   create: async (request: CreateVolume): Promise<string> => (await volumesHere().create(request)).id,

@@ -21,7 +21,7 @@ async function openStore(options: ForeignOptions | null): Promise<ObjectStore> {
 
 const wanted = JSON.parse(request) as CreateVolume & { id: string };
 const { id } = wanted;
-const volumes = await openVolumes({
+const volumes = openVolumes({
   store: await openStore(JSON.parse(foreign) as ForeignOptions | null),
   directory: join(directory, "volumes"),
   host: "here",
