@@ -9,6 +9,7 @@ import type {
   Listing,
   ListRequest,
   MultipartUpload,
+  ObjectFile,
   ObjectInfo,
   ObjectStore,
   ObjectVersion,
@@ -124,6 +125,17 @@ export class BucketObjects implements ObjectStore {
         ),
       abort: () => this.#store.abortUpload(this.#bucket, full, id),
     };
+  }
+
+  async file(key: string): Promise<ObjectFile | undefined> {
+    const opened = await this.#store.open(this.#bucket, this.#keyOf(key));
+    const { file, version } = opened;
+    // Disposing only counts: it is done when the promise is made.
+    const release = () => void opened[Symbol.asyncDispose]();
+    if (file !== undefined && !version.deleteMarker) return { ...file, release };
+    release();
+    if (version.deleteMarker) throw this.#missing(key);
+    return undefined;
   }
 
   #keyOf(key: string): string {

@@ -100,6 +100,20 @@ export interface ObjectStore extends AsyncDisposable {
   delete(key: string, condition?: Condition & { signal?: AbortSignal }): Promise<void>;
   list(request?: ListRequest): Promise<Listing>;
   createUpload(key: string, options?: { metadata?: Record<string, string> }): Promise<MultipartUpload>;
+  /**
+   * Where on this host's disk an object's bytes lie in one piece; undefined where they do not. The caller
+   * verifies what it reads there. OBJECT_NOT_FOUND.
+   */
+  file?(key: string): Promise<ObjectFile | undefined>;
+}
+
+/** A part of a file that is an object's bytes. The file stays until it is released, whatever is deleted. */
+export interface ObjectFile {
+  path: string;
+  /** Where in the file they begin. */
+  offset: number;
+  sizeBytes: number;
+  release(): void;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -162,6 +176,8 @@ export interface OpenVersion extends AsyncDisposable {
   read(range?: ByteRange, options?: { signal?: AbortSignal; lend?: boolean }): Bytes;
   /** The whole object at once where it is small and at hand already; verified. */
   readonly inline?: Uint8Array;
+  /** Where its bytes lie in one file, unverified, while it is open. */
+  readonly file?: Omit<ObjectFile, "release">;
 }
 
 export interface VersionPut {

@@ -6,7 +6,7 @@ import type { Files } from "./files.ts";
 import type { IndexedVersionRow, PartRow } from "./index/rows.ts";
 import type { StorePaths } from "./paths.ts";
 import { type FoundVersion, type ListedRow, listedKey } from "./read/queries.ts";
-import type { Attributes, ByteRange, Bytes, ObjectVersion, OpenVersion } from "./types.ts";
+import type { Attributes, ByteRange, Bytes, ObjectFile, ObjectVersion, OpenVersion } from "./types.ts";
 
 /** A row as the outside sees it. */
 export function versionInfo(row: IndexedVersionRow, parts?: readonly PartRow[]): ObjectVersion {
@@ -62,6 +62,7 @@ export function clampRange(range: Partial<ByteRange> | undefined, key: string, s
 export class StoredVersion implements OpenVersion {
   readonly version: ObjectVersion;
   readonly inline?: Uint8Array;
+  readonly file?: Omit<ObjectFile, "release">;
   readonly #found: FoundVersion;
   readonly #given: { bucket: string; files: Files; paths: StorePaths; lifetimes: BlobLifetimes };
   #isOpen = true;
@@ -72,6 +73,10 @@ export class StoredVersion implements OpenVersion {
   ) {
     this.version = versionInfo(found.version, found.parts);
     if (found.inline !== undefined) this.inline = found.inline;
+    const [blob, ...others] = piecesOf(found);
+    if (blob !== undefined && others.length === 0) {
+      this.file = { path: given.paths.blob(blob.blob), offset: 0, sizeBytes: blob.sizeBytes };
+    }
     this.#found = found;
     this.#given = given;
   }
