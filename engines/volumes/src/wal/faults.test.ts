@@ -209,6 +209,61 @@ describe("a log whose disk fails", () => {
   });
 });
 
+describe("a log that the store holds in part", () => {
+  it("replays the rest of a run whose beginning the store has", async () => {
+    const scene = new Scene();
+    await scene.run(async () => {
+      const wal = await scene.open();
+      await wal.append([{ block: 1, data: Buffer.alloc(3 * 4096, 1) }]);
+      await wal.append([{ block: 8, zeroes: 4 }]);
+      await wal.close();
+      await scene.open({ sequence: 1n });
+    });
+    const rest = { block: 2, count: 2, segment: 1, position: at(1), zeroes: false };
+    const zeroes = { block: 8, count: 4, segment: 1, position: at(3), zeroes: true };
+    assert.deepEqual(scene.replayed, [rest, zeroes]);
+  });
+
+  it("takes no older content of a block from a segment whose newer one a power loss took", async () => {
+    const scene = new Scene();
+    await scene.run(async () => {
+      const wal = await scene.open();
+      await fill(wal, [1, 1]);
+      scene.isSlow = true;
+      const later = fill(wal, [2]);
+      const upTo = wal.seal();
+      assert.equal(upTo, 0, "the segment is being written");
+      const sequence = wal.sealedSequence;
+      assert.equal(sequence, 2n);
+      await later;
+      scene.files.damage(path(1), at(1) + 100);
+      await scene.open({ firstSegment: upTo + 1, sequence });
+    });
+    assert.deepEqual(scene.blocks, [2]);
+  });
+
+  it("loses the segments that a drain did not live to delete, and no others", async () => {
+    const scene = new Scene();
+    await scene.run(async () => {
+      const wal = await scene.open({ segmentBytes: 2 * slot });
+      await fill(wal, [1, 2, 3]);
+      await wal.close();
+      await scene.open({ firstSegment: 2, sequence: 1n });
+    });
+    assert.deepEqual(scene.blocks, [2, 3]);
+    assert.deepEqual(scene.files.paths(), [path(2), path(3)]);
+  });
+
+  it("makes the segments that recovery found durable before it is open", async () => {
+    const scene = new Scene();
+    await scene.run(async () => fill(await scene.open(), [1, 2, 3]));
+    await scene.run(() => scene.open());
+    scene.files.losePower();
+    await scene.run(() => scene.open());
+    assert.deepEqual(scene.blocks, [1, 2, 3]);
+  });
+});
+
 describe("segments that are not the log's", () => {
   it("stay as they are, and their numbers are not given again", async () => {
     const scene = new Scene();
