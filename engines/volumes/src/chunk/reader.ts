@@ -74,8 +74,13 @@ export class ChunkReader {
       this.bytesFromStore += piece.length;
     }
     const bytes = Buffer.concat(pieces);
-    if (bytes.length !== ref.sizeBytes || sizeBytes !== ref.sizeBytes) {
-      throw new ChunkDamaged(`${bytes.length} of ${ref.sizeBytes} bytes came`);
+    if (bytes.length < sizeBytes) {
+      // The connection ended, not the chunk.
+      const message = `the object store sent ${bytes.length} of ${sizeBytes} bytes of "${key}"`;
+      throw Object.assign(new Error(message), { code: "ECONNRESET" });
+    }
+    if (sizeBytes !== ref.sizeBytes) {
+      throw new ChunkDamaged(`it has ${sizeBytes} bytes and not ${ref.sizeBytes}`);
     }
     return this.#hold(ref, bytes);
   }
