@@ -34,7 +34,7 @@ export class SimulatedStore {
   readonly #random: Random;
   readonly #shared: Schedule;
   readonly memory: MemoryStore;
-  #later = 0;
+  #underWay = 0;
   faults = noFaults;
   /** Nothing gets through while it is. */
   isAbsent = false;
@@ -54,9 +54,9 @@ export class SimulatedStore {
     this.memory = new MemoryStore({ clock, minimumPartBytes: 0 });
   }
 
-  /** Waits until nothing is under way of what the senders were told has failed, or of second times. */
+  /** Waits until nothing is under way any more, of hosts that have stopped since either. */
   async settle(): Promise<void> {
-    while (this.#later > 0) await this.#shared.turn();
+    while (this.#underWay > 0) await this.#shared.turn();
   }
 
   /** Everything in it. */
@@ -120,8 +120,10 @@ export class SimulatedStore {
     const { lostRequest, lostAnswer, twice, late, full } = this.faults;
     const changes = verb === "put" || verb === "delete";
     host.step();
+    this.#underWay += 1;
     await this.#travel();
     await this.onRequest?.(verb, key, host);
+    this.#underWay -= 1;
     if (this.isAbsent || this.#random.chance(lostRequest)) return host.unlessStopped(() => this.#refuse());
     if (verb === "put" && this.#random.chance(full)) {
       return host.unlessStopped(() => {
@@ -149,10 +151,10 @@ export class SimulatedStore {
   }
 
   async #doLater(turns: number, work: () => Promise<unknown>): Promise<void> {
-    this.#later += 1;
+    this.#underWay += 1;
     for (let left = turns; left > 0; left -= 1) await this.#shared.turn();
     await settled(work);
-    this.#later -= 1;
+    this.#underWay -= 1;
   }
 
   #refuse(): never {

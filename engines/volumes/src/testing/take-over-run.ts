@@ -109,6 +109,7 @@ export class TakeOverRun {
         store: this.world.start(host),
         volumes,
         loss: "power" as const,
+        leaves: true,
       };
       for (const volume of [...volumes]) await verifyVolume(scene, volume);
     }

@@ -123,7 +123,7 @@ export class World {
       try {
         return await work();
       } catch (error) {
-        if (tries === 300 || !passing.has(codeOf(error))) throw error;
+        if (tries === 3000 || !passing.has(codeOf(error))) throw error;
         await this.shared.turn();
       }
     }
