@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import type { VolumePlace } from "@skep/api/schemas";
 import { exists, isErrno, readVersionedJson, toSkepError, writeVersionedJson } from "@skep/base";
 import type { BucketStore, EmbeddedStore, ObjectStore } from "@skep/objects";
-import type { KeyWrap, VolumeStore } from "@skep/volumes";
+import { type KeyWrap, openVolumes, type VolumeStore, volumeResources } from "@skep/volumes";
 import { fail } from "../errors.ts";
 import type { VolumeRecord } from "./records.ts";
 import type { Seals } from "./seals.ts";
@@ -45,6 +45,8 @@ export interface StoresOptions {
 export class Stores implements AsyncDisposable {
   readonly #options: StoresOptions;
   readonly #opened = new Map<string, Promise<{ store: ObjectStore; volumes: VolumeStore }>>();
+  /** One bound on memory for the volumes of all stores. */
+  readonly #resources = volumeResources();
   #entries: StoreEntry[];
 
   private constructor(options: StoresOptions, entries: StoreEntry[]) {
@@ -81,15 +83,13 @@ export class Stores implements AsyncDisposable {
 
   async #open({ id, bucket }: VolumeRecord["store"]) {
     const store = id === null ? await this.#ownBucket(bucket) : await this.#foreign(id);
-    return { store, volumes: await this.#volumesIn(store) };
+    return { store, volumes: this.#volumesIn(store) };
   }
 
-  async #volumesIn(store: ObjectStore): Promise<VolumeStore> {
+  #volumesIn(store: ObjectStore): VolumeStore {
     const { directory, keys } = this.#options;
-    const { openVolumes } = (await import("@skep/volumes")) as unknown as {
-      openVolumes(options: object): Promise<VolumeStore>;
-    };
-    return openVolumes({ store, directory, host: hostname(), keys });
+    const { log } = this.#options;
+    return openVolumes({ store, directory, host: hostname(), keys, resources: this.#resources, log });
   }
 
   async #ownBucket(bucket: string): Promise<ObjectStore> {
