@@ -16,7 +16,7 @@ import { removeFile } from "./wal/segment.ts";
 import { dataSlotBytes } from "./wal/slot.ts";
 import { Wal } from "./wal/wal.ts";
 
-const swapTries = 10;
+const swapTries = 100;
 
 /** VOLUME_OPEN, VOLUME_IN_USE, VOLUME_DAMAGED, VOLUME_VERSION, VOLUME_KEY, VOLUME_NOT_FOUND. */
 export async function openVolume(
@@ -80,7 +80,8 @@ async function begin(
       throw fail("VOLUME_IN_USE", { id, host, since: new Date(Since).toISOString() });
     }
     const key = volumeKey(env, manifest, id);
-    const loaded = await loadMap(env, manifest, key);
+    // A damaged map is found before anything changes; who meets an owner that is busy takes it first.
+    const loaded = tries === 0 ? await loadMap(env, manifest, key) : undefined;
     const word = isOurs ? (manifest.Owner?.Wal as string) : Buffer.from(env.random(8)).toString("hex");
     await markOwner(env, paths, word);
     const taken: Manifest = {
@@ -92,7 +93,10 @@ async function begin(
       Snapshots: manifest.Snapshots.map(({ Deleting: _, ...entry }) => entry),
     };
     const put = await putManifest(env, taken, etag);
-    if (put !== undefined) return recover(env, paths, new Ownership(env, taken, put.etag), key, loaded);
+    if (put !== undefined) {
+      const map = loaded ?? (await loadMap(env, taken, key));
+      return recover(env, paths, new Ownership(env, taken, put.etag), key, map);
+    }
     if (tries === swapTries) {
       throw fail("VOLUME_IN_USE", { id, host: "another", since: new Date(env.clock.now()).toISOString() });
     }
