@@ -84,6 +84,20 @@ describe("the write-ahead log on a real disk", () => {
     await wal.close();
   });
 
+  it("syncs what a removal under way takes away", async () => {
+    const wal = await open(false);
+    for (const block of [1, 2, 3, 4]) {
+      await wal.append([{ block, data: Buffer.alloc(4096, block) }]);
+      wal.seal();
+    }
+    const syncing = wal.sync();
+    await wal.remove(wal.seal());
+    await syncing;
+    await wal.append([{ block: 5, data: Buffer.alloc(4096, 5) }]);
+    await wal.sync();
+    await wal.close();
+  });
+
   it("ends at a torn tail, goes on behind it, and is inspected and set aside", async () => {
     const wal = await open(false);
     for (const block of [1, 2, 3]) await wal.append([{ block, data: Buffer.alloc(4096, block) }]);

@@ -86,7 +86,8 @@ export class SyncRounds {
     this.#unsynced = new Set();
     this.#hasNewNames = false;
     try {
-      for (const segment of segments) await segment.use(() => segment.file.datasync());
+      // All are in use from here on: a drain may remove the last one while the first is still being synced.
+      await Promise.all(segments.map((segment) => segment.use(() => segment.file.datasync())));
       if (hasNewNames) await this.#files.syncDirectory(this.#directory);
       this.#synced = written;
     } catch (error) {
