@@ -10,6 +10,7 @@ import { checkVolumeId, localPaths, manifestKey, snapshotKey, volumePrefix } fro
 import { chunkRef, isDamage } from "./read.ts";
 import { mapKeys, readSnapshot } from "./snapshots.ts";
 import { blockBytes, type CheckFinding, type CheckReport } from "./types.ts";
+import type { WalGap } from "./wal/gaps.ts";
 import { inspectWal } from "./wal/open.ts";
 
 const chunksAtOnce = 2;
@@ -179,9 +180,10 @@ function lostIn(
 async function checkWal(env: Environment, manifest: Manifest): Promise<CheckFinding[]> {
   const findings: CheckFinding[] = [];
   const { wal } = localPaths(env.directory, manifest.VolumeName);
-  for (const { header, path, sizeBytes, wholeBytes } of await inspectWal({
+  for (const { header, path, sizeBytes, wholeBytes, gaps } of await inspectWal({
     files: env.files,
     directory: wal,
+    sequence: BigInt(manifest.SeqNum),
   })) {
     const word = header === null ? undefined : wordText(header.word);
     if (header === null) {
@@ -189,12 +191,23 @@ async function checkWal(env: Environment, manifest: Manifest): Promise<CheckFind
     } else if (word !== manifest.Owner?.Wal) {
       const text = `it is of epoch ${header.epoch}, and another host has had the volume since: it is not replayed`;
       findings.push({ kind: "wal", object: path, why: text, lost: [] });
+    } else if (gaps.length > 0) {
+      findings.push(...gaps.map((gap) => gapFinding(gap)));
     } else if (wholeBytes < sizeBytes) {
       const text = `its last ${sizeBytes - wholeBytes} bytes are of a write that did not end`;
       findings.push({ kind: "wal", object: path, why: text, lost: [] });
     }
   }
   return findings;
+}
+
+/** Of blocks whose newer content is gone the store still has the older one. */
+function gapFinding({ path, position, slots, wasSynced, blocks }: WalGap): CheckFinding {
+  const what = wasSynced
+    ? "that were flushed are damaged or missing"
+    : "were never flushed, and a power loss took them";
+  const lost = blocks.map(({ block, count }) => ({ offset: block * blockBytes, length: count * blockBytes }));
+  return { kind: "wal", object: path, why: `${slots} writes before byte ${position} ${what}`, lost };
 }
 
 /** A damaged map's message names the object. */

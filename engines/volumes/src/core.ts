@@ -18,6 +18,8 @@ export interface Core {
   readonly slotBytes: number;
   readonly ownership: Ownership;
   readonly counters: Counters;
+  /** What the log had lost, although it was flushed, when the volume was opened. */
+  readonly damage: { message: string; since: number } | null;
   readonly numbers: Numbers;
   /** Sizes of the manifest's map objects, by key. */
   readonly mapBytes: Map<string, number>;

@@ -181,6 +181,7 @@ async function recover(
     ownership,
     mapBytes: loaded.bytes,
     garbage: new Set(),
+    damage: damageOf(env, wal),
     numbers: { chunk: manifest.ObjectNum, map: manifest.BlockToObjectWALNum },
     counters: {
       bytesWritten: 0,
@@ -196,6 +197,15 @@ async function recover(
       credit: 0,
     },
   };
+}
+
+/** Flushed writes that the log has lost: reads give what the store has of these blocks, which is older. */
+function damageOf(env: Environment, wal: Wal): Core["damage"] {
+  const lost = wal.gaps.filter(({ wasSynced }) => wasSynced);
+  if (lost.length === 0) return null;
+  const writes = lost.reduce((sum, { slots }) => sum + slots, 0);
+  const message = `${writes} flushed writes are missing from the log on this host (${lost[0]?.path})`;
+  return { message, since: env.clock.now() };
 }
 
 /** Segments of an owner that another one has overtaken: nobody knows any more what they are newer than. */
