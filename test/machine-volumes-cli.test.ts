@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { Volume } from "@skep/api";
+import { bootDisk } from "./machine-volumes.ts";
 import { eventually, Installation } from "./support.ts";
 
 const mib = 1024 ** 2;
@@ -151,6 +154,70 @@ describe("volumes of a machine, by the command", () => {
     assert.ok(removed.stderr.includes(`kept: ${id}`));
     assert.equal((await volume("data")).state, "available");
     await skep.skep(["vol", "rm", "data"]);
+    assert.deepEqual(await volumes(), []);
+  });
+});
+
+describe("a machine whose disk is a volume, by the command", () => {
+  before(async () => {
+    const path = join(skep.home, "hello.raw");
+    const disk = Buffer.concat([bootDisk(), randomBytes(48 * mib)]);
+    await writeFile(path, disk);
+    await skep.skep(["image", "import", path, "--name", "hello"]);
+  });
+
+  const ids = async () => (await volumes()).map(({ id }) => id).sort();
+
+  it("boots from what the image holds, and is removed with it", async () => {
+    await skep.skep([
+      "new",
+      "root",
+      "--image",
+      "hello",
+      "--memory",
+      "64M",
+      "--root-volume",
+      "60M",
+      "--start",
+    ]);
+    await eventually(
+      async () => (await skep.skep(["logs", "root"])).stdout.includes("root volume boots"),
+      () => "it never booted",
+    );
+    const { diskBytes, volumes: own } = await skep.machine("root");
+    assert.deepEqual([diskBytes, own.map(({ role }) => role)], [60 * mib, ["root"]]);
+    const refused = await skep.skep(["vol", "detach", own[0]?.id as string], { status: 1 });
+    assert.match(refused.stderr, /root volume of machine "root".*\n.*--keep-volumes/s);
+    await skep.skep(["rm", "--force", "root"]);
+    assert.deepEqual(await volumes(), []);
+  });
+
+  it("leaves its volume where that is wished", async () => {
+    await skep.skep(["new", "root", "--image", "hello", "--memory", "64M", "--root-volume"]);
+    const [own] = (await skep.machine("root")).volumes;
+    const removed = await skep.skep(["rm", "--keep-volumes", "root"]);
+    assert.ok(removed.stderr.includes(`kept: ${own?.id}`));
+    assert.deepEqual(await ids(), [own?.id]);
+    await skep.skep(["vol", "rm", own?.id as string]);
+  });
+
+  it("is there as a whole or not at all when skepd is killed while it is made", async () => {
+    for (const delayMs of [100, 250, 500, 900]) {
+      const making = skep.skep(["new", "half", "--image", "hello", "--memory", "64M", "--root-volume"], {
+        status: null,
+      });
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      await skep.killDaemon();
+      await making;
+      await eventually(
+        async () => {
+          const own = (await skep.machines()).flatMap((machine) => machine.volumes.map(({ id }) => id));
+          return JSON.stringify(own.sort()) === JSON.stringify(await ids());
+        },
+        () => "a volume is left that no machine has",
+      );
+      await skep.skep(["rm", "--all"], { status: null });
+    }
     assert.deepEqual(await volumes(), []);
   });
 });

@@ -5,27 +5,11 @@ import { after, before, describe, it } from "node:test";
 import type { MachineRequest } from "@skep/api/schemas";
 import { quietWork, writeVersionedJson } from "@skep/base";
 import { ImageStore } from "@skep/images";
-import { MachineBench } from "./machine-volumes.ts";
+import { bootDisk, MachineBench } from "./machine-volumes.ts";
 import { eventually } from "./support.ts";
 
 const mib = 1024 ** 2;
 const work = quietWork();
-
-/**
- * A disk that says hello on the serial port, writes its own boot sector over its third one, and halts:
- *
- *     xor ax, ax; mov ds, ax; mov es, ax; push dx; mov si, hello
- *     next: lodsb; test al, al; jz done; mov dx, 0x3f8; out dx, al; jmp next
- *     done: pop dx; mov ax, 0x301; mov bx, 0x7c00; mov cx, 3; mov dh, 0; int 0x13
- *     halt: hlt; jmp halt
- */
-function bootDisk(): Buffer {
-  const code = "9031c08ed88ec052be277cac84c07406baf803eeebf55ab80103bb007cb90300b600cd13f4ebfd";
-  const disk = Buffer.alloc(2 * mib);
-  disk.write(`${code}${Buffer.from("root volume boots\n\0").toString("hex")}`, "hex");
-  disk.writeUInt16LE(0xaa55, 510);
-  return disk;
-}
 
 let bench: MachineBench;
 before(async () => {

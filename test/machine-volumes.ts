@@ -210,6 +210,22 @@ export class MachineBench implements AsyncDisposable {
   }
 }
 
+/**
+ * A disk that says hello on the serial port, writes its own boot sector over its third one, and halts:
+ *
+ *     xor ax, ax; mov ds, ax; mov es, ax; push dx; mov si, hello
+ *     next: lodsb; test al, al; jz done; mov dx, 0x3f8; out dx, al; jmp next
+ *     done: pop dx; mov ax, 0x301; mov bx, 0x7c00; mov cx, 3; mov dh, 0; int 0x13
+ *     halt: hlt; jmp halt
+ */
+export function bootDisk(): Buffer {
+  const code = "9031c08ed88ec052be277cac84c07406baf803eeebf55ab80103bb007cb90300b600cd13f4ebfd";
+  const disk = Buffer.alloc(2 * 1024 ** 2);
+  disk.write(`${code}${Buffer.from("root volume boots\n\0").toString("hex")}`, "hex");
+  disk.writeUInt16LE(0xaa55, 510);
+  return disk;
+}
+
 async function openMachines(
   { home, runtime }: Installation,
   volumes: VolumeAccess,
