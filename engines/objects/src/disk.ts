@@ -37,6 +37,10 @@ export const disk: Files = {
     const { bavail, bsize } = fs.statfsSync(path);
     return bavail * bsize;
   },
+  totalBytesSync: (path) => {
+    const { blocks, bsize } = fs.statfsSync(path);
+    return blocks * bsize;
+  },
 };
 
 function syncFile(descriptor: number): SyncFile {

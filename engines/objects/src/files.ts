@@ -24,6 +24,8 @@ export interface Files {
   syncDirectory(path: string): Promise<void>;
   /** Bytes that can still be written below the path. */
   freeBytesSync(path: string): number;
+  /** Of the whole file system that the path is on. */
+  totalBytesSync?(path: string): number;
 }
 
 export interface SyncFile {
