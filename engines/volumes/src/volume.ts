@@ -69,7 +69,7 @@ export class Volume implements OpenVolume {
   }
 
   statistics(): VolumeStatistics {
-    const { map, overlay, wal, counters, ownership } = this.#core;
+    const { map, overlay, wal, counters, ownership, damage } = this.#core;
     return {
       mappedBytes: mappedBlocks(this.#core) * blockBytes,
       storedBytes: map.chunks.ownBytes,
@@ -82,7 +82,7 @@ export class Volume implements OpenVolume {
       flushes: counters.flushes,
       bytesToStore: counters.bytesToStore,
       bytesFromStore: counters.bytesFromStore,
-      problem: ownership.problem === null ? null : { ...ownership.problem },
+      problem: ownership.problem === null ? damage : { ...ownership.problem },
       fenced: ownership.isFenced,
     };
   }
