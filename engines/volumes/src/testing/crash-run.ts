@@ -1,6 +1,6 @@
 import type { VolumeStore } from "../types.ts";
 import type { KnownVolume } from "./known.ts";
-import { type Loss, VolumeModel } from "./model.ts";
+import { VolumeModel } from "./model.ts";
 import { Session } from "./session.ts";
 import type { RunSettings } from "./settings.ts";
 import { adoptClone, readAll, verifyVolume } from "./verify.ts";
@@ -25,8 +25,8 @@ export class CrashRun {
     for (let rounds = 1 + random.below(3); rounds > 0; rounds -= 1) {
       this.world.restart(this.#host, "process", 30 + random.below(1500));
       await this.#live();
-      const loss = await this.#recoverAtLast();
-      await this.world.whole(this.#verify(loss));
+      const lost = await this.#recoverAtLast();
+      await this.world.whole(this.#verify(lost));
     }
     await this.world.whole(this.#removeAll());
   }
@@ -75,16 +75,18 @@ export class CrashRun {
   }
 
   /** It ends in some way, and again while it starts; gives what was lost at worst. */
-  async #recoverAtLast(): Promise<Exclude<Loss, "nothing">> {
+  async #recoverAtLast(): Promise<{ loss: End; isMixed: boolean }> {
     const { random } = this.world;
     let worst: End = "process";
+    let isMixed = false;
     for (;;) {
       const end = random.pick(["process", "process", "process", "power", "power", "power", "disk"] as const);
+      if (end === "disk" && worst === "power") isMixed = true;
       if (ends.indexOf(end) > ends.indexOf(worst)) worst = end;
       const isLast = random.chance(0.6);
       const steps = isLast ? Number.POSITIVE_INFINITY : 1 + random.below(120);
       this.world.restart(this.#host, end, steps);
-      if (isLast) return worst;
+      if (isLast) return { loss: worst, isMixed };
       const takeOver = worst === "disk";
       await this.world.until(this.#host, this.#openAndClose(takeOver));
     }
@@ -99,9 +101,9 @@ export class CrashRun {
     }
   }
 
-  async #verify(loss: Exclude<Loss, "nothing">): Promise<void> {
+  async #verify(lost: { loss: End; isMixed: boolean }): Promise<void> {
     const store = this.world.start(this.#host);
-    const scene = { world: this.world, host: this.#host, store, volumes: this.#volumes, loss };
+    const scene = { world: this.world, host: this.#host, store, volumes: this.#volumes, ...lost };
     for (const volume of [...this.#volumes]) await verifyVolume(scene, volume);
   }
 

@@ -256,7 +256,7 @@ export class Session {
 
   async clone(): Promise<void> {
     const known = this.#world.random.pick(this.volume.snapshots.filter((one) => one.id !== undefined));
-    if (known?.id === undefined || this.#volumes.length > 5) return;
+    if (known?.id === undefined || this.#volumes.length > 3) return;
     const id = this.#world.volumeId();
     const clone: KnownVolume = {
       id,

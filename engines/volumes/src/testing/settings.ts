@@ -29,7 +29,7 @@ export function randomSettings(random: Random): RunSettings {
   const fault = (probability: number) => (isFaulty && random.chance(0.5) ? probability : 0);
   const segmentBytes = random.pick([16, 40, 130]) * kibibyte;
   return {
-    sizeBytes: (64 + random.below(449)) * 4096,
+    sizeBytes: (64 + random.below(random.pick([40, 120, 449]))) * 4096,
     objBlockBytes: random.pick([16, 32, 64, 128]) * kibibyte,
     durability: random.pick(["local", "remote"]),
     compression: random.pick(["none", "zstd"]),

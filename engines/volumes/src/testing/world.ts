@@ -101,13 +101,17 @@ export class World {
   /** The store goes away for a while, now and then, until what this gives is called. */
   storm(host: Host): () => void {
     let isOver = false;
+    const turns = async (count: number) => {
+      for (let left = count; left > 0 && !isOver; left -= 1) await this.shared.turn();
+    };
     const blow = async () => {
       while (!isOver && !host.schedule.hasCrashed) {
         await this.shared.turn();
         if (isOver || !this.random.chance(this.settings.absence)) continue;
         this.server.isAbsent = true;
-        for (let turns = this.random.below(300); turns > 0 && !isOver; turns -= 1) await this.shared.turn();
+        await turns(this.random.below(300));
         this.server.isAbsent = false;
+        await turns(100 + this.random.below(400));
       }
     };
     void blow();
