@@ -69,6 +69,19 @@ describe("a machine whose disk is a volume", () => {
     });
   });
 
+  it("has no copy of its volumes in what is made from it, and that is said", async () => {
+    const { id: data } = await bench.volumes.create({ sizeBytes: mib });
+    await create("base", { volumes: [{ volume: data }] });
+    const notes: string[] = [];
+    const listening = { ...work, note: (note: string) => notes.push(note) };
+    await bench.machines.create({ name: "copy", from: "base" }, listening);
+    assert.deepEqual(machine("copy").volumes, []);
+    assert.deepEqual(notes, [`the volumes of base are not copied: ${data}`]);
+    await bench.machines.remove("copy", {}, work);
+    await bench.machines.remove("base", {}, work);
+    await bench.volumes.remove(data);
+  });
+
   it("takes it along when it is removed, unless it is to be kept", async () => {
     await create("kept", { rootVolume: { sizeBytes: 2 * mib } });
     const kept = machine("kept").volumes[0]?.id as string;

@@ -2,7 +2,9 @@ import { quietWork, Undo } from "@skep/base";
 import { plug } from "./attach.ts";
 import type { Context } from "./context.ts";
 import { detachVolume, finishDetach } from "./detach.ts";
+import type { LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
+import type { VolumeOfMachine } from "./machine-file.ts";
 import { deleteNode, hasDevice } from "./plug.ts";
 import { dropVolume, machineOf, releaseVolumes, serveVolume } from "./volumes.ts";
 
@@ -36,19 +38,25 @@ export async function settleVolumes(machine: Machine): Promise<void> {
     return;
   }
   for (const volume of machine.file.volumes) {
-    await serveVolume(machine, volume);
-    if (volume.role !== "data" || (await hasDevice(live, volume.id))) continue;
-    if (volume.detaching) {
-      await finishDetach(live, volume.id);
-      continue;
+    try {
+      await settleVolume(live, volume);
+    } catch (error) {
+      context.log.error({ machine: name, volume: volume.id, err: error }, "cannot bring the volume in order");
     }
-    await using undo = new Undo();
-    undo.push(() => dropVolume(machine, volume.id));
-    await deleteNode(live, volume.id); // of an attach that came no further
-    await plug(live, volume, quietWork(), undo);
-    undo.keep();
-    context.log.info({ machine: name, volume: volume.id }, "attached what was half attached");
   }
+}
+
+async function settleVolume(live: LiveMachine, volume: VolumeOfMachine): Promise<void> {
+  const { machine } = live;
+  await serveVolume(machine, volume);
+  if (volume.role !== "data" || (await hasDevice(live, volume.id))) return;
+  if (volume.detaching) return await finishDetach(live, volume.id);
+  await using undo = new Undo();
+  undo.push(() => dropVolume(machine, volume.id));
+  await deleteNode(live, volume.id); // of an attach that came no further
+  await plug(live, volume, quietWork(), undo);
+  undo.keep();
+  machine.context.log.info({ machine: machine.name, volume: volume.id }, "attached what was half attached");
 }
 
 /**
