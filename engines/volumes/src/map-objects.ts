@@ -5,9 +5,12 @@ import type { Manifest } from "./manifest.ts";
 import { decodeMapObject, type MapCodec, MapDamaged, type MapObject, maxBodyBytes } from "./map/codec.ts";
 import { DurableMap } from "./map/durable-map.ts";
 import { codeOf, readObject } from "./objects.ts";
+import { isDamage } from "./read.ts";
 import { blockBytes } from "./types.ts";
 
 const ahead = 8;
+const mostTries = 6;
+const firstPauseMs = 50;
 
 /** How a volume's map object of that key is sealed. */
 export function mapCodec(
@@ -31,7 +34,7 @@ export function mapCodec(
 
 /** The map of a manifest, and the sizes of its objects by key. VOLUME_DAMAGED. */
 export async function loadMap(
-  env: Pick<Environment, "store" | "pause">,
+  env: Pick<Environment, "store" | "pause" | "clock">,
   manifest: Pick<Manifest, "VolumeName" | "VolumeSize" | "Map" | "BlockToObjectWALNum">,
   key: VolumeKey | null,
   signal?: AbortSignal,
@@ -44,10 +47,7 @@ export async function loadMap(
     const coming: Promise<{ bytes: Buffer }>[] = [];
     for (const [index, objectKey] of keys.entries()) {
       for (let next = index + coming.length; next < keys.length && coming.length < ahead; next += 1) {
-        const fetched = readObject(env.store, keys[next] as string, {
-          maxBytes: maxBodyBytes + 4096,
-          signal,
-        });
+        const fetched = fetchObject(env, keys[next] as string, signal);
         fetched.catch(() => undefined);
         coming.push(fetched);
       }
@@ -74,5 +74,22 @@ export async function loadMap(
     if (code === "OBJECT_NOT_FOUND") throw damaged("it is not there", error);
     if (code === "OBJECT_DAMAGED") throw damaged((error as Error).message, error);
     throw error;
+  }
+}
+
+/** A map has up to some dozens of objects: a store that fails now and then must not keep it from being loaded. */
+async function fetchObject(
+  { store, clock }: Pick<Environment, "store" | "clock">,
+  key: string,
+  signal: AbortSignal | undefined,
+): Promise<{ bytes: Buffer }> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await readObject(store, key, { maxBytes: maxBodyBytes + 4096, signal });
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (tries === mostTries || isDamage(error)) throw error;
+    }
+    await clock.sleep(firstPauseMs * 2 ** tries, signal);
   }
 }
