@@ -12,6 +12,11 @@ export class Shared<T> {
     this.#work.catch(() => undefined);
   }
 
+  /** Without waiting for it: that does not keep it going. */
+  get settled(): Promise<T> {
+    return this.#work;
+  }
+
   /** Nobody may wait for it any more. */
   get isAbandoned(): boolean {
     return this.#abort.signal.aborted;
