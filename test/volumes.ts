@@ -119,18 +119,22 @@ export class PatientClient implements AsyncDisposable {
     }
   }
 
-  /** Runs a command of qemu-io and returns what it has said. */
+  /** Runs a command of qemu-io and returns what it has said, once it asks for the next one. */
   async command(line: string): Promise<string> {
-    const mark = `mark-${randomBytes(4).toString("hex")}`;
+    await this.#prompt(0);
     const from = this.#output.length;
-    this.#child.stdin.write(`${line}\n${mark}\n`);
-    while (!this.#output.includes(`command "${mark}" not found`, from)) {
-      assert.equal(this.#child.exitCode, null, this.#output);
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    this.#child.stdin.write(`${line}\n`);
+    await this.#prompt(from);
     const said = this.#output.slice(from);
     assert.doesNotMatch(said, /failed|error/i);
     return said;
+  }
+
+  async #prompt(from: number): Promise<void> {
+    while (!this.#output.includes("qemu-io> ", from)) {
+      assert.equal(this.#child.exitCode, null, this.#output);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,7 +11,7 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
   const storaged = new Storaged(home, log);
   const storage = new StorageService(home, storaged);
   let known: Machines | undefined;
-  const volumes = new VolumeService({ home, storaged, machineOf: (id) => known?.machineOf(id) });
+  const volumes = new VolumeService({ home, storaged, log, machineOf: (id) => known?.machineOf(id) });
   const machines = await Machines.open({ home, runtime, images, volumes, log, onEvent });
   known = machines;
   return {

@@ -18,6 +18,7 @@ import type {
 import { quietWork, SkepError, toSkepError, type Work } from "@skep/base";
 import type { JobRequest, VolumeEngine, VolumeGarbage } from "@skep/control";
 import type { VolumeAccess } from "@skep/machines";
+import type { Logger } from "pino";
 import type { Storaged } from "./storaged.ts";
 import { exportDisk, fillVolume, inspectForImport } from "./volume-images.ts";
 
@@ -31,6 +32,7 @@ const tries = 3;
 export class VolumeService implements VolumeEngine, VolumeAccess {
   readonly #home: string;
   readonly #storaged: Storaged;
+  readonly #log: Logger;
   readonly #machineOf: (id: string) => string | undefined;
   /** Marks what this skepd has not finished. */
   readonly #present = randomBytes(8).toString("hex");
@@ -38,11 +40,13 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
   constructor(options: {
     home: string;
     storaged: Storaged;
+    log: Logger;
     /** The machine that has a volume. */
     machineOf(id: string): string | undefined;
   }) {
     this.#home = options.home;
     this.#storaged = options.storaged;
+    this.#log = options.log;
     this.#machineOf = options.machineOf;
   }
 
@@ -161,9 +165,10 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
 
   /** What stays is discarded by the next skepd. */
   async #discard(id: string): Promise<void> {
-    await this.#askAgain("POST", `${pathOf(id)}/remove`, { snapshots: true, force: true }).catch(
-      () => undefined,
-    );
+    const request = { snapshots: true, force: true };
+    await this.#askAgain("POST", `${pathOf(id)}/remove`, request).catch((error: unknown) => {
+      this.#log.error({ err: error, volume: id }, "cannot remove the half made volume");
+    });
   }
 
   /** Works with a volume at an NBD address; it is closed again when this returns. */
