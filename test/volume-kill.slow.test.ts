@@ -73,16 +73,25 @@ describe("a database on a volume, while storaged and skepd are killed", { timeou
 /** The last number that the guest has told. It writes over ssh, which needs neither of the two. */
 async function writeWhileKilled(kills: number): Promise<number> {
   let last = 0;
-  const command = ["-F", join(skep.home, "ssh/config"), "-o", "BatchMode=yes", "web"];
+  const command = ["-F", join(skep.home, "ssh/config"), "-o", "BatchMode=yes", "web.skep"];
   const ssh = spawn("ssh", [...command, `python3 -u -c '${writeRows}'`], {
     stdio: ["ignore", "pipe", "inherit"],
   });
-  const ended = new Promise((resolve) => ssh.once("close", resolve));
+  let isOver = false;
+  const ended = new Promise<void>((resolve) => {
+    ssh.once("close", () => {
+      isOver = true;
+      resolve();
+    });
+  });
   try {
     createInterface({ input: ssh.stdout }).on("line", (line) => {
       last = Number(line);
     });
-    await killUnderLoad(skep, kills, () => last);
+    await killUnderLoad(skep, kills, () => {
+      assert.ok(!isOver, `the guest has stopped writing at ${last}`);
+      return last;
+    });
     return last;
   } finally {
     ssh.kill("SIGKILL");
