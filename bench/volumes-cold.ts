@@ -64,7 +64,7 @@ async function compareCold(setting: Setting, title: string, devices: Record<stri
           name,
           async () => {
             await using side = await device.start();
-            return read(side.uri);
+            return await read(side.uri);
           },
         ]),
       ),
