@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { zstdCompress, zstdCompressSync } from "node:zlib";
+import { lockFile } from "@skep/base/lock";
 import type { ObjectStore } from "@skep/objects";
 import { disk, type Files } from "@skep/objects/files";
 import { checkVolume } from "./check.ts";
@@ -10,11 +11,11 @@ import { cloneSnapshot } from "./clone.ts";
 import { createVolume } from "./create.ts";
 import type { Environment } from "./environment.ts";
 import { fail } from "./errors.ts";
-import { lockFile } from "./lock.ts";
 import { infoOf } from "./manifest.ts";
 import { codeOf, inParallel } from "./objects.ts";
 import { openVolume, presentManifest } from "./open.ts";
 import { readManifest } from "./ownership.ts";
+import { Pace } from "./pace.ts";
 import { checkVolumeId } from "./paths.ts";
 import { removeVolume } from "./remove.ts";
 import { Semaphore } from "./semaphore.ts";
@@ -43,8 +44,12 @@ export interface VolumesOptions {
   /** For volumes that are encrypted. */
   keys?: KeyWrap | null;
   resources?: VolumeResources;
-  /** What is kept in memory of chunks, at most. */
+  /** For chunks of a store elsewhere; nobody else uses it. Without it nothing is cached on this host's disk. */
+  cacheDirectory?: string;
+  /** 10 GiB, and never the last tenth of the disk. */
   cacheBytes?: number;
+  /** What is kept in memory of chunks, at most: 32 MiB. */
+  memoryBytes?: number;
   /** 64 MiB. */
   segmentBytes?: number;
   /** What of a volume may wait here for its store; writes wait then. 1 GiB. */
@@ -128,26 +133,37 @@ const compressLater = promisify(zstdCompress);
 const smallBytes = 16 * 1024;
 
 function environment(options: VolumesOptions): Environment {
-  const { store, cacheBytes, files, clock = systemClock } = options;
-  const isReal = files === undefined;
+  const { store, cacheDirectory, cacheBytes, memoryBytes, files = disk, clock = systemClock } = options;
+  const isReal = options.files === undefined;
+  const nanoseconds =
+    options.nanoseconds ?? (isReal ? () => performance.now() * 1e6 : () => clock.now() * 1e6);
+  const log = options.log ?? (() => undefined);
   const simulatedPause = () => clock.sleep(0);
   return {
     store,
-    reader: new ChunkReader({ store, ...(cacheBytes === undefined ? {} : { memoryBytes: cacheBytes }) }),
+    reader: new ChunkReader({
+      store,
+      files,
+      pace: new Pace(nanoseconds),
+      log,
+      ...(cacheDirectory === undefined ? {} : { cacheDirectory }),
+      ...(cacheBytes === undefined ? {} : { cacheBytes }),
+      ...(memoryBytes === undefined ? {} : { memoryBytes }),
+    }),
     directory: options.directory,
     host: options.host,
     keys: options.keys ?? undefined,
-    files: files ?? disk,
+    files,
     clock,
     random: options.random ?? ((bytes) => randomBytes(bytes)),
     pause: options.pause ?? (options.clock === undefined ? nextTurn : simulatedPause),
-    nanoseconds: options.nanoseconds ?? (isReal ? () => performance.now() * 1e6 : () => clock.now() * 1e6),
+    nanoseconds,
     compress:
       options.compress ??
       ((bytes) => (bytes.length <= smallBytes ? zstdCompressSync(bytes) : compressLater(bytes))),
     uploads: (options.resources ?? volumeResources()).uploads,
     lock: options.lock ?? (isReal ? lockFile : () => ({ [Symbol.dispose]: () => undefined })),
-    log: options.log ?? (() => undefined),
+    log,
     segmentBytes: options.segmentBytes ?? 64 * mebibyte,
     walLimitBytes: options.walLimitBytes ?? 1024 * mebibyte,
     drainBytes: options.drainBytes ?? 32 * mebibyte,

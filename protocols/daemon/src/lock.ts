@@ -1,7 +1,6 @@
-import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { readFileIfThere } from "@skep/base";
+import { lockFile } from "@skep/base/lock";
 import { fail } from "./errors.ts";
 
 /** Which daemon of a home, and the file in the runtime directory where it says who it is. */
@@ -10,22 +9,12 @@ export interface Role {
   infoFile: string;
 }
 
-/**
- * Takes this role in the home for this process. An exclusive SQLite transaction is a kernel's file lock: it ends
- * with the process, however that ends, and needs no native add-on.
- */
+/** Takes this role in the home for this process; it ends with the process, however that ends. DAEMON_RUNNING. */
 export async function lockHome(home: string, { program, infoFile }: Role): Promise<Disposable> {
-  const path = join(home, `${program}.lock`);
-  closeSync(openSync(path, "a", 0o600));
-  const database = new DatabaseSync(path);
-  try {
-    database.exec("PRAGMA busy_timeout=0; PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE");
-  } catch (error) {
-    database.close();
-    if ((error as { errcode?: number }).errcode !== 5) throw error; // SQLITE_BUSY
-    throw fail("DAEMON_RUNNING", { program, home, holder: await describeHolder(infoFile) }, { cause: error });
-  }
-  return { [Symbol.dispose]: () => database.close() };
+  const lock = lockFile(join(home, `${program}.lock`));
+  if (lock === undefined)
+    throw fail("DAEMON_RUNNING", { program, home, holder: await describeHolder(infoFile) });
+  return lock;
 }
 
 async function describeHolder(infoFile: string): Promise<string> {

@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 
 /**
  * Takes a file for this process; undefined where another one has it. An exclusive SQLite transaction is a
- * kernel's file lock: it ends with the process, however that ends.
+ * kernel's file lock: it ends with the process, however that ends, and needs no native add-on.
  */
 export function lockFile(path: string): Disposable | undefined {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
