@@ -9,9 +9,10 @@ const deadShare = 0.38;
 /** So many chunks more than there need be are too many. */
 const spareChunks = 64;
 const chunksAtOnce = 512;
-/** What may be saved up for later, in chunks; and what the smallest drain may add. */
+/** What may be saved up for later, in chunks. */
 const mostCredit = 4;
-const leastCredit = 8;
+/** Small chunks are made into at least this share of a whole one, or each would be written many times. */
+const leastMerged = 1 / 4;
 
 /** Slots of chunks that could not be read: they are left alone until the volume is opened anew. */
 export type Unreadable = Set<number>;
@@ -20,7 +21,7 @@ export type Unreadable = Set<number>;
 export async function compactWith(core: Core, captured: Capture, unreadable: Unreadable): Promise<Piece[]> {
   const { map, counters } = core;
   const full = chunkBlocks(core.ownership.manifest.ObjBlockSize);
-  const earned = Math.max(captured.blocks / 2, Math.min(leastCredit, captured.blocks * 8));
+  const earned = Math.max(captured.blocks / 2, Math.min(1, captured.blocks));
   counters.credit = Math.min(counters.credit + earned, Math.max(mostCredit * full, captured.blocks / 2));
   const { ownBlocks, ownChunks, liveBlocks } = map.chunks;
   const tooEmpty = ownBlocks > 2 * full && ownBlocks - liveBlocks > deadShare * ownBlocks;
@@ -44,7 +45,7 @@ export async function compactWith(core: Core, captured: Capture, unreadable: Unr
   }
   // One small chunk made of one small chunk would be no gain.
   const gains = chosen.length > 1 || chosen.some((slot) => map.chunks.live(slot) < map.chunks.blocks(slot));
-  if (!gains || (!tooEmpty && blocks < Math.min(full, 16 * chosen.length) / 4)) return [];
+  if (!gains || (!tooEmpty && blocks < full * leastMerged)) return [];
   const pieces = await rewrite(core, chosen, captured);
   counters.credit -= pieces.reduce((sum, { count }) => sum + count, 0);
   return pieces;

@@ -47,6 +47,8 @@ export interface Counters {
   waitingBytes: number;
   /** How often the durable map has changed. */
   generation: number;
+  /** Where the last read has ended, in blocks. */
+  readEnd: number;
   /** What compaction may still write, in blocks. */
   credit: number;
 }

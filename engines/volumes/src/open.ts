@@ -194,6 +194,7 @@ async function recover(
       committed: 0,
       waitingBytes: 0,
       generation: 0,
+      readEnd: 0,
       credit: 0,
     },
   };

@@ -57,7 +57,7 @@ export async function putChunk(
     encoded({ source: 0, epoch, number, bytes, headerBytes, blocks, birth: 0, death: 0 });
     await env.store.put(chunkObjectKey(name), body, { signal: ownership.ending });
     counters.bytesToStore += bytes;
-    env.reader.written({ name, sizeBytes: bytes, headerBytes, blocks, key }, body);
+    await env.reader.written({ name, sizeBytes: bytes, headerBytes, blocks, key }, body);
   };
   await ownership.persist(
     () => env.uploads.run(put, ownership.ending),

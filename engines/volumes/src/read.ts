@@ -12,6 +12,8 @@ import { blockBytes } from "./types.ts";
 type Part = Uint8Array | Zeroes;
 type Parts = Part[] | Promise<Part[]>;
 
+/** A read that begins so many blocks after the last one goes on with it. */
+const nearBlocks = 64;
 /** How often a chunk that does not look right is fetched anew before that is believed. */
 const doubts = 2;
 
@@ -25,7 +27,10 @@ export function readRange(
   const first = Math.floor(offset / blockBytes);
   const end = Math.ceil((offset + length) / blockBytes);
   const skip = offset - first * blockBytes;
-  const parts = readBlocks(core, first, end - first, signal);
+  const { counters } = core;
+  const sequential = first >= counters.readEnd && first < counters.readEnd + nearBlocks && first > 0;
+  counters.readEnd = end;
+  const parts = readBlocks(core, first, end - first, signal, sequential);
   if (parts instanceof Promise) return parts.then((whole) => clip(whole, skip, length));
   return clip(parts, skip, length);
 }
@@ -49,7 +54,13 @@ function clip(parts: Part[], skip: number, length: number): ReadResult {
 }
 
 /** Parts that are together those blocks. */
-export function readBlocks(core: Core, first: number, count: number, signal: AbortSignal): Parts {
+export function readBlocks(
+  core: Core,
+  first: number,
+  count: number,
+  signal: AbortSignal,
+  sequential = false,
+): Parts {
   const found: Parts[] = [];
   let isAtHand = true;
   const add = (parts: Parts) => {
@@ -69,7 +80,14 @@ export function readBlocks(core: Core, first: number, count: number, signal: Abo
       run = map.extents.find(block, run);
       const slot = map.extents.foundSource;
       if (slot === hole) add([{ zeroes: run * blockBytes }]);
-      else add(readChunk(core, block, run, slot, map.extents.foundPosition, signal));
+      else
+        add(
+          readChunk(
+            core,
+            { block, count: run, slot, ordinal: map.extents.foundPosition },
+            { signal, sequential },
+          ),
+        );
     }
     block += run;
   }
@@ -86,26 +104,29 @@ export function chunkRef(core: Pick<Core, "map" | "key">, slot: number): ChunkRe
   return { name: { volume, epoch, number }, sizeBytes: bytes, headerBytes, blocks, key: core.key };
 }
 
-function readChunk(
-  core: Core,
-  block: number,
-  count: number,
-  slot: number,
-  ordinal: number,
-  signal: AbortSignal,
-): Parts {
+interface Run {
+  block: number;
+  count: number;
+  slot: number;
+  ordinal: number;
+}
+
+function readChunk(core: Core, run: Run, hints: { signal: AbortSignal; sequential: boolean }): Parts {
+  const { block, count, slot, ordinal } = run;
+  const { counters, env } = core;
   const ref = chunkRef(core, slot);
+  const { generation } = counters;
+  const failed = (error: unknown) =>
+    readAgain(core, { block, count, ref, ordinal, generation }, error, hints.signal);
   let parts: Parts;
   try {
-    parts = core.env.reader.read(ref, ordinal, count, { signal });
+    parts = env.reader.read(ref, ordinal, count, hints);
   } catch (error) {
-    parts = Promise.reject(error as Error);
+    return failed(error);
   }
   if (!(parts instanceof Promise)) return parts;
-  const { generation } = core.counters;
-  return parts.catch((error: unknown) =>
-    readAgain(core, { block, count, ref, ordinal, generation }, error, signal),
-  );
+  if (env.store.file === undefined) counters.bytesFromStore += count * blockBytes;
+  return parts.catch(failed);
 }
 
 interface Missed {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import type { ReadResult } from "@skep/nbd";
 import { EmbeddedStore, MemoryStore, type ObjectStore } from "@skep/objects";
+import { Random } from "@skep/objects/simulation";
 import { blockBytes, type OpenVolume, type VolumeStore } from "./types.ts";
 import { openVolumes, type VolumesOptions } from "./volumes.ts";
 
@@ -290,12 +291,11 @@ describe("a volume on a host", async () => {
     const { id } = await volumes.create({ sizeBytes: blocks * blockBytes, objBlockBytes: 256 * 1024 });
     const volume = await volumes.open(id);
     const data = Buffer.alloc(blockBytes, 5);
-    let seed = 1;
     const rounds = 6 * blocks;
+    const random = new Random(1);
     let most = 0;
     for (let i = 0; i < rounds; i += 1) {
-      seed = (seed * 1103515245 + 12345) % 2 ** 31;
-      await volume.write(((seed >> 4) % blocks) * blockBytes, data, plain);
+      await volume.write(random.below(blocks) * blockBytes, data, plain);
       if (i % 1024 === 0) {
         await volume.drain();
         most = Math.max(most, volume.statistics().storedBytes);
