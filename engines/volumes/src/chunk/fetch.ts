@@ -19,7 +19,7 @@ export class ChunkFetch {
     this.#store = store;
   }
 
-  /** ChunkDamaged; OBJECT_NOT_FOUND and the store's other errors. */
+  /** ChunkDamaged; OBJECT_NOT_FOUND and the store's other errors; ECONNRESET where its body ends too early. */
   async get(chunk: StoredChunk, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array> {
     const isAll = start === 0 && end === chunk.sizeBytes;
     try {
@@ -39,7 +39,12 @@ export class ChunkFetch {
       if (sizeBytes !== chunk.sizeBytes) {
         throw new ChunkDamaged(`it has ${sizeBytes} bytes in the store instead of ${chunk.sizeBytes}`);
       }
-      if (length !== end - start) {
+      if (length < end - start) {
+        // The connection has ended, not the chunk: that says nothing of what is stored.
+        const message = `of bytes ${start} to ${end - 1} of "${chunkObjectKey(chunk.name)}" ${length} came`;
+        throw Object.assign(new Error(message), { code: "ECONNRESET" });
+      }
+      if (length > end - start) {
         throw new ChunkDamaged(`of its bytes ${start} to ${end - 1} the store gave ${length}`);
       }
       return pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces);
