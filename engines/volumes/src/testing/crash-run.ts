@@ -22,7 +22,7 @@ export class CrashRun {
   async run(): Promise<void> {
     const { random } = this.world;
     await this.world.whole(this.#create());
-    for (let rounds = 1 + random.below(3); rounds > 0; rounds -= 1) {
+    for (let rounds = 1 + random.below(2); rounds > 0; rounds -= 1) {
       this.world.restart(this.#host, "process", 30 + random.below(1500));
       await this.#live();
       const lost = await this.#recoverAtLast();

@@ -33,7 +33,7 @@ export async function verifyVolume(scene: Verification, volume: KnownVolume): Pr
   await verifyBytes(scene, volume, device);
   verifyStatistics(device.statistics(), device.sizeBytes);
   await verifySnapshots(scene, volume, device);
-  const collects = world.random.chance(0.5);
+  const collects = world.random.chance(0.35);
   if (collects) {
     await world.server.settle();
     await device.collectGarbage();
@@ -122,10 +122,9 @@ export function adoptClone(world: World, volume: KnownVolume, seen: Buffer): voi
 
 function compareSnapshot(known: KnownSnapshot, seen: Buffer): void {
   if (known.seen !== undefined) {
-    assert.ok(
-      known.seen.equals(seen),
-      `snapshot "${known.name}" has changed at ${differs(known.seen, seen)}`,
-    );
+    if (!known.seen.equals(seen)) {
+      assert.fail(`snapshot "${known.name}" has changed at ${differs(known.seen, seen)}`);
+    }
     return;
   }
   const instants = known.of.model.instants(seen);
@@ -168,7 +167,7 @@ async function verifySnapshots(scene: Verification, volume: KnownVolume, device:
     );
   }
   const known = world.random.pick(volume.snapshots);
-  if (known?.id === undefined) return;
+  if (known?.id === undefined || world.random.chance(0.4)) return;
   const id = world.volumeId();
   const made = await store.clone({ volume: volume.id, snapshot: known.id }, { id });
   const clone = await store.open(id);
