@@ -121,7 +121,7 @@ export async function startS3backer(
   await using opening = new AsyncDisposableStack();
   const mount = join(directory, `mount-${prefix}`);
   const access = join(directory, "s3backer.key");
-  await mkdir(mount);
+  await mkdir(mount, { recursive: true });
   await writeFile(access, `${credentials.accessKeyId}:${credentials.secret}\n`, { mode: 0o600 });
   const blockBytes = 64 * 1024;
   const flags = {
