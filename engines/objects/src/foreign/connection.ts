@@ -65,6 +65,8 @@ export class Connection implements Disposable {
       // Older servers know neither trailers nor the newer checksums; bodies are covered by the signature.
       requestChecksumCalculation: "WHEN_REQUIRED",
       responseChecksumValidation: "WHEN_REQUIRED",
+      // With `Expect: 100-continue` the SDK takes an agent of its own, which knows nothing of `ca`.
+      expectContinueHeader: false,
       requestHandler: {
         connectionTimeout: Math.min(timeoutMs, 10_000),
         socketTimeout: timeoutMs,

@@ -47,7 +47,7 @@ export async function placeOf(
     flags.profile ?? (environment.AWS_PROFILE || environment.AWS_DEFAULT_PROFILE || "default"),
   );
   const kept = await readProfile(paths, "config", profile);
-  const caBundle = flags.caBundle ?? (environment.AWS_CA_BUNDLE || kept.ca_bundle);
+  const caBundle = flags.caBundle ?? (kept.ca_bundle || environment.AWS_CA_BUNDLE);
   const region = flags.region ?? (environment.AWS_REGION || environment.AWS_DEFAULT_REGION);
   const endpoint = await findEndpoint(context, paths, profile, {
     ...(flags.endpointUrl === undefined ? {} : { endpointUrl: flags.endpointUrl }),
