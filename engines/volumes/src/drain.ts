@@ -72,8 +72,10 @@ async function store(core: Core, captured: Capture, compacted: Piece[]): Promise
   const isEmpty = chunks.length === 0 && captured.holes.length === 0 && removed.length === 0;
   const version = isEmpty ? 0 : numbers.map++;
   let delta: MapDelta | undefined;
+  const uploads = inParallel(puts, uploadsAtOnce, (put) => put());
   const putDelta = async () => {
-    const encoded = await Promise.all(rows);
+    // Where one fails, others are never begun, and have no rows.
+    const encoded = await Promise.race([Promise.all(rows), uploads.then(() => Promise.all(rows))]);
     delta = {
       version,
       removed: removed.map(({ slot }) => slot),
@@ -82,7 +84,6 @@ async function store(core: Core, captured: Capture, compacted: Piece[]): Promise
     };
     await putMapObject(core, map.deltaObject(delta));
   };
-  const uploads = inParallel(puts, uploadsAtOnce, (put) => put());
   const results = await Promise.allSettled([uploads, isEmpty ? undefined : putDelta()]);
   const failures = results.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
   const failure = failures.find((one) => one instanceof CompactionFailed) ?? failures[0];

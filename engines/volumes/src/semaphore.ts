@@ -18,8 +18,9 @@ export class Semaphore {
   }
 
   async #enter(signal: AbortSignal | undefined): Promise<void> {
-    signal?.throwIfAborted();
-    while (this.#free === 0) {
+    for (;;) {
+      signal?.throwIfAborted();
+      if (this.#free > 0) break;
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       const abort = () => {
         const at = this.#waiting.indexOf(resolve);
