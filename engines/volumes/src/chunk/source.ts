@@ -83,7 +83,13 @@ export class RemoteSource implements ChunkSource {
     if (this.#disk === undefined) return this.#memory.read(this.#chunk, start, end);
     const { cache, cached, pace } = this.#disk;
     cache.touch(cached);
-    return readFile(cached.file, pace, start, end - start);
+    // What the cache's disk cannot give the store can.
+    try {
+      const bytes = readFile(cached.file, pace, start, end - start);
+      return bytes instanceof Promise ? bytes.catch(() => undefined) : bytes;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Whole lines; those on their way already are waited for. */
