@@ -1,8 +1,8 @@
 import { wrapped } from "./create.ts";
 import type { Environment } from "./environment.ts";
 import { fail } from "./errors.ts";
-import { infoOf, isVolumeSize, type Manifest, type SnapshotEntry } from "./manifest.ts";
-import { presentManifest, volumeKey } from "./open.ts";
+import { infoOf, isVolumeSize, type Manifest } from "./manifest.ts";
+import { presentSnapshot, volumeKey } from "./open.ts";
 import { newCommit, putManifest } from "./ownership.ts";
 import { checkVolumeId, manifestKey, newId } from "./paths.ts";
 import { readSnapshot } from "./snapshots.ts";
@@ -53,16 +53,4 @@ export async function cloneSnapshot(
     throw error;
   }
   return infoOf(manifest);
-}
-
-async function presentSnapshot(
-  env: Environment,
-  { volume, snapshot }: { volume: string; snapshot: string },
-): Promise<SnapshotEntry> {
-  const { manifest } = await presentManifest(env, volume);
-  const entry = manifest.Snapshots.find(({ Id }) => Id === snapshot);
-  if (entry === undefined || entry.Deleting === true) {
-    throw fail("SNAPSHOT_NOT_FOUND", { id: volume, snapshot: snapshot.slice(0, 80) });
-  }
-  return entry;
 }

@@ -3,12 +3,13 @@ import type { Core } from "./core.ts";
 import type { Environment } from "./environment.ts";
 import { fail } from "./errors.ts";
 import { VolumeKey } from "./keys.ts";
-import type { Manifest } from "./manifest.ts";
+import type { Manifest, SnapshotEntry } from "./manifest.ts";
 import { ExtentMap, zero } from "./map/extent-map.ts";
 import { loadMap } from "./map-objects.ts";
+import { codeOf } from "./objects.ts";
 import { newCommit, Ownership, putManifest, readManifest } from "./ownership.ts";
 import { Pace } from "./pace.ts";
-import { checkVolumeId, type LocalPaths, localPaths, ownerName, ownerWords } from "./paths.ts";
+import { checkVolumeId, type LocalPaths, localPaths, manifestKey, ownerName, ownerWords } from "./paths.ts";
 import { blockBytes } from "./types.ts";
 import { Volume } from "./volume.ts";
 import { inspectWal, setAside } from "./wal/open.ts";
@@ -53,6 +54,36 @@ export async function presentManifest(
   return found;
 }
 
+/** SNAPSHOT_NOT_FOUND, also where it is being removed. */
+export async function presentSnapshot(
+  env: Environment,
+  { volume, snapshot }: { volume: string; snapshot: string },
+): Promise<SnapshotEntry> {
+  const { manifest } = await presentManifest(env, volume);
+  const entry = manifest.Snapshots.find(({ Id }) => Id === snapshot);
+  if (entry === undefined || entry.Deleting === true) {
+    throw fail("SNAPSHOT_NOT_FOUND", { id: volume, snapshot: snapshot.slice(0, 80) });
+  }
+  return entry;
+}
+
+/**
+ * A clone's manifest may reach the store late, when whoever wanted the clone was told that it has failed, and
+ * the snapshot was removed since. That is no volume, and before it is first opened it is known by that.
+ */
+async function checkSource(env: Environment, { VolumeName: id, Source, Epoch }: Manifest): Promise<void> {
+  if (Source === null || Epoch > 0) return;
+  const { Volume: volume, Snapshot: snapshot } = Source;
+  try {
+    await presentSnapshot(env, { volume, snapshot });
+  } catch (error) {
+    const isGone = ["VOLUME_NOT_FOUND", "SNAPSHOT_NOT_FOUND"].includes(codeOf(error) ?? "");
+    if (!isGone) throw error;
+    const why = `it was never finished as a clone of snapshot "${snapshot}", which is gone`;
+    throw fail("VOLUME_DAMAGED", { id, object: manifestKey(id), why }, { cause: error });
+  }
+}
+
 /** The volume's own key; null where it is not encrypted. VOLUME_KEY. */
 export function volumeKey(env: Environment, manifest: Manifest, name: string): VolumeKey | null {
   if (manifest.Encryption === null) return null;
@@ -79,6 +110,7 @@ async function begin(
       const { Host: host, Since } = manifest.Owner;
       throw fail("VOLUME_IN_USE", { id, host, since: new Date(Since).toISOString() });
     }
+    await checkSource(env, manifest);
     const key = volumeKey(env, manifest, id);
     // A damaged map is found before anything changes; who meets an owner that is busy takes it first.
     const loaded = tries === 0 ? await loadMap(env, manifest, key) : undefined;

@@ -103,6 +103,7 @@ export class CrashRun {
 
   async #verify(lost: { loss: End; isMixed: boolean }): Promise<void> {
     const store = this.world.start(this.#host);
+    await this.world.server.settle();
     const scene = { world: this.world, host: this.#host, store, volumes: this.#volumes, ...lost };
     for (const volume of [...this.#volumes]) await verifyVolume(scene, volume);
   }

@@ -4,7 +4,7 @@ import type { CheckFinding, OpenVolume, VolumeStatistics, VolumeStore } from "..
 import { joined } from "./data.ts";
 import type { KnownSnapshot, KnownVolume } from "./known.ts";
 import { intersect, type Loss, show, VolumeModel } from "./model.ts";
-import type { Host, World } from "./world.ts";
+import { codeOf, type Host, type World } from "./world.ts";
 
 /** What a volume is checked against: the loss that its host has suffered since it was last looked at. */
 export interface Verification {
@@ -21,15 +21,20 @@ export interface Verification {
 
 /** Opens it and looks at all there is: bytes, snapshots, figures, what lies in the store and here. */
 export async function verifyVolume(scene: Verification, volume: KnownVolume): Promise<void> {
-  const { world, store, volumes, loss } = scene;
+  const { world, store, volumes } = scene;
   if (!(await exists(store, volume.id))) {
     assert.ok(!volume.isCertain, `volume ${volume.id} is gone`);
     volumes.splice(volumes.indexOf(volume), 1);
     return;
   }
+  if (volume.isCertain && world.random.chance(0.3)) await verifyOffline(scene, volume.id, false);
+  const device = await opened(scene, volume);
+  if (device === undefined) {
+    await store.remove(volume.id);
+    volumes.splice(volumes.indexOf(volume), 1);
+    return;
+  }
   volume.isCertain = true;
-  if (world.random.chance(0.3)) await verifyOffline(scene, volume.id, false);
-  const device = await store.open(volume.id, { takeOver: loss === "disk" });
   await verifyBytes(scene, volume, device);
   verifyStatistics(device.statistics(), device.sizeBytes);
   await verifySnapshots(scene, volume, device);
@@ -68,6 +73,17 @@ async function readInto(device: OpenVolume, whole: Buffer, at: number, length: n
   const seen = joined(await device.read(at, length, { signal: new AbortController().signal }));
   assert.equal(seen.length, length, "the length of what was read");
   seen.copy(whole, at);
+}
+
+/** Undefined where it is a clone that nobody was told of, of a snapshot that was removed since. */
+async function opened({ store, loss }: Verification, volume: KnownVolume): Promise<OpenVolume | undefined> {
+  try {
+    return await store.open(volume.id, { takeOver: loss === "disk" });
+  } catch (error) {
+    const isUnfinished = codeOf((error as Error).cause).endsWith("_NOT_FOUND");
+    if (volume.isCertain || !isUnfinished) throw error;
+    return undefined;
+  }
 }
 
 async function exists(store: VolumeStore, id: string): Promise<boolean> {

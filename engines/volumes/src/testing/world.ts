@@ -163,6 +163,6 @@ export function codeOf(error: unknown): string {
   if (error instanceof NbdError) return error.errno;
   if (error instanceof SkepError) return error.code;
   if (error instanceof Error && error.name === "AbortError") return "ABORT_ERR";
-  const { code } = error as { code?: unknown };
+  const { code } = (error ?? {}) as { code?: unknown };
   return typeof code === "string" ? code : String(error);
 }
