@@ -85,18 +85,23 @@ export interface Setting {
   profile?: string | undefined;
 }
 
-/** Medians of rounds in which the sides took turns, the first one not counted. */
+/**
+ * Medians of rounds in which the sides took turns, the first one not counted. `settle` is awaited after each
+ * turn, so that what a side does in the background falls into nobody else's.
+ */
 export async function compare(
   { rounds, seconds }: Setting,
   sides: Readonly<Record<string, string>>,
   load: Load,
   unit: "/s" | "MB/s",
+  settle: () => Promise<unknown> = async () => {},
 ): Promise<Record<string, number>> {
   const timing = load.totalBytes === undefined ? { seconds } : {};
   const runs = Object.entries(sides).map(([name, uri]) => [
     name,
     async () => {
       const { perSecond, bytesPerSecond } = await fio(uri, { ...load, ...timing });
+      await settle();
       return unit === "/s" ? perSecond : bytesPerSecond / 1e6;
     },
   ]);
