@@ -58,9 +58,8 @@ describe("a database on a volume, while storaged and skepd are killed", { timeou
       const acknowledged = await writeWhileKilled(12);
       await killMachine(skep, "web");
       await skep.skep(["start", "web", "--wait"]);
-      const found = Number(
-        await guest(`${mount}; ${python(checkRows)}; sudo umount /data; sudo e2fsck -fn ${disk} >&2`),
-      );
+      const check = `${mount}; ${python(checkRows)}\nsudo umount /data; sudo e2fsck -fn ${disk} >&2`;
+      const found = Number(await guest(check));
       t.diagnostic(`${acknowledged} commits seen, ${found} found`);
       assert.ok(found >= acknowledged, `${acknowledged} commits were seen, ${found} are there`);
       await skep.skep(["vol", "detach", id]);
