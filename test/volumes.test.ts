@@ -447,8 +447,9 @@ describe("volumes on another host's store", { concurrency: false }, () => {
       okStatuses: [0, 1],
     });
     await eventually(
-      async () => /taken? over/.test((await one.show("data")).problem ?? ""),
+      async () => /has taken it over/.test((await one.show("data")).problem ?? ""),
       () => `the fenced volume has no problem: ${cut.stdout}${cut.stderr}`,
+      30_000,
     );
     await one.release("data");
     await one.installation.skep(["down"]);

@@ -45,14 +45,18 @@ export async function fillVolume(
   await convert([...target, "-f", format, path, uri], `importing ${basename(path)}`, work);
 }
 
-/** To a file, which is there as a whole or not at all. */
-export async function exportDisk(
-  uri: string,
-  { path, format = "qcow2", force = false }: VolumeExport,
-  work: Work,
-): Promise<{ path: string; bytes: number }> {
+/** EXPORT_EXISTS, or a path that is none. */
+export async function checkTarget({ path, force = false }: VolumeExport): Promise<void> {
   if (!isAbsolute(path)) throw fail("IMPORT_PATH", { path });
   if (!force && (await exists(path))) throw fail("EXPORT_EXISTS", { path });
+}
+
+/** To a file that `checkTarget` has found good, which is there as a whole or not at all. */
+export async function exportDisk(
+  uri: string,
+  { path, format = "qcow2" }: VolumeExport,
+  work: Work,
+): Promise<{ path: string; bytes: number }> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.part`);
   try {
     // Made here, so that nobody else may read it while it grows.

@@ -20,7 +20,7 @@ import type { JobRequest, VolumeEngine, VolumeGarbage } from "@skep/control";
 import type { VolumeAccess } from "@skep/machines";
 import type { Logger } from "pino";
 import type { Storaged } from "./storaged.ts";
-import { exportDisk, fillVolume, inspectForImport } from "./volume-images.ts";
+import { checkTarget, exportDisk, fillVolume, inspectForImport } from "./volume-images.ts";
 
 /** What storaged tells of long work. */
 type Told<T> = { done: number; total: number } | { result: T };
@@ -155,6 +155,7 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
 
   /** What is exported is a clone, made for it: one instant of the volume, whoever writes meanwhile. */
   async export(source: string, request: VolumeExport, work: Work): Promise<{ path: string; bytes: number }> {
+    await checkTarget(request);
     const clone = await this.#ask<Volume>("POST", "/volumes/clone", { source, forExport: this.#present });
     try {
       return await this.#exposed(clone.id, { readOnly: true }, work, (uri) => exportDisk(uri, request, work));
@@ -184,15 +185,25 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
       method: "POST",
       path,
       body: options,
-      signal,
     });
+    const { value } = await exposure.next();
+    if (value === undefined) throw new SkepError("INTERNAL", `storaged did not expose ${id}`);
+    const { socket } = value;
     try {
-      const { value } = await exposure.next();
-      if (value === undefined) throw new SkepError("INTERNAL", `storaged did not expose ${id}`);
-      const result = await work(`nbd+unix:///${value.export}?socket=${value.socket}`);
-      await this.#storaged.call({ method: "POST", path: "/volumes/conceal", body: { socket: value.socket } });
-      await exposure.next(); // it has been closed
-      return result;
+      signal.throwIfAborted();
+      return await work(`nbd+unix:///${value.export}?socket=${socket}`);
+    } finally {
+      await this.#conceal(socket, exposure);
+    }
+  }
+
+  /** Where storaged has died meanwhile, there is nothing to be done. */
+  async #conceal(socket: string, exposure: AsyncGenerator<unknown, void, void>): Promise<void> {
+    try {
+      await this.#storaged.call({ method: "POST", path: "/volumes/conceal", body: { socket } });
+      await exposure.next(); // ends when it is closed
+    } catch (error) {
+      this.#log.warn({ err: error, socket }, "cannot end an exposure");
     } finally {
       await exposure.return();
     }
