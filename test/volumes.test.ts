@@ -10,6 +10,13 @@ import { run } from "@skep/base";
 import { eventually } from "./support.ts";
 import { mebibyte, PatientClient, VolumeHost } from "./volumes.ts";
 
+async function begun(host: VolumeHost): Promise<void> {
+  await eventually(
+    async () => (await host.list())[0]?.state === "filling",
+    () => "the import never began",
+  );
+}
+
 describe("volumes", { concurrency: false }, () => {
   it("the seed's line works word for word, and leaves the seed's manifest", async () => {
     await using host = await VolumeHost.make();
@@ -179,6 +186,28 @@ describe("volumes", { concurrency: false }, () => {
     assert.deepEqual(
       (await readdir(directory)).filter((name) => /part|out/.test(name)),
       [],
+    );
+  });
+
+  it("an import that is cancelled, or whose skepd is killed, leaves no volume", async () => {
+    await using host = await VolumeHost.make();
+    const disk = await host.disk(64 * mebibyte);
+    const begin = () => host.vol(["import", disk, "--name", "slow", "--bandwidth", "64K"], { status: null });
+    const first = begin();
+    await begun(host);
+    assert.match(await host.refusal("snapshot", "slow"), /is being filled/);
+    const job = (await host.installation.skep(["jobs", "ls", "-q"])).stdout.trim();
+    await host.installation.skep(["jobs", "cancel", job]);
+    assert.notEqual((await first).status, 0);
+    assert.deepEqual(await host.list(), []);
+
+    const second = begin();
+    await begun(host);
+    await host.installation.killDaemon();
+    await second;
+    await eventually(
+      async () => (await host.list()).length === 0,
+      () => "the killed skepd's volume stays",
     );
   });
 

@@ -189,21 +189,27 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
     const { value } = await exposure.next();
     if (value === undefined) throw new SkepError("INTERNAL", `storaged did not expose ${id}`);
     const { socket } = value;
+    let drain = false; // what has failed is removed
     try {
       signal.throwIfAborted();
-      return await work(`nbd+unix:///${value.export}?socket=${socket}`);
+      const result = await work(`nbd+unix:///${value.export}?socket=${socket}`);
+      drain = true;
+      return result;
     } finally {
-      await this.#conceal(socket, exposure);
+      await this.#conceal({ socket, drain }, exposure);
     }
   }
 
   /** Where storaged has died meanwhile, there is nothing to be done. */
-  async #conceal(socket: string, exposure: AsyncGenerator<unknown, void, void>): Promise<void> {
+  async #conceal(
+    body: { socket: string; drain: boolean },
+    exposure: AsyncGenerator<unknown, void, void>,
+  ): Promise<void> {
     try {
-      await this.#storaged.call({ method: "POST", path: "/volumes/conceal", body: { socket } });
+      await this.#storaged.call({ method: "POST", path: "/volumes/conceal", body });
       await exposure.next(); // ends when it is closed
     } catch (error) {
-      this.#log.warn({ err: error, socket }, "cannot end an exposure");
+      this.#log.warn({ err: error, ...body }, "cannot end an exposure");
     } finally {
       await exposure.return();
     }

@@ -45,7 +45,10 @@ export class OpenVolumes implements AsyncDisposable {
   readonly #turns = new KeyedMutex();
   #exposures = 0;
   /** By socket. */
-  readonly #concealers = new Map<string, () => void>();
+  readonly #exposed = new Map<
+    string,
+    { id: string; conceal(how: { drain: boolean }): void; ended: Promise<void> }
+  >();
   #isClosing = false;
 
   constructor(options: OpenVolumesOptions) {
@@ -96,22 +99,22 @@ export class OpenVolumes implements AsyncDisposable {
     });
   }
 
-  #release(id: string): Promise<void> {
+  #release(id: string, how: { drain: boolean } = { drain: true }): Promise<void> {
     return this.#turns.run(id, async () => {
       const opened = this.#opened.get(id);
       if (opened === undefined) return;
       opened.uses -= 1;
       if (opened.uses > 0) return;
       try {
-        await this.#close(opened.volume);
+        await this.#close(opened.volume, how.drain);
       } finally {
         this.#opened.delete(id);
       }
     });
   }
 
-  async #close(volume: OpenVolume): Promise<void> {
-    if (!this.#isClosing) {
+  async #close(volume: OpenVolume, drain: boolean): Promise<void> {
+    if (drain && !this.#isClosing) {
       try {
         return await volume.close({ signal: AbortSignal.timeout(drainLimitMs) });
       } catch (error) {
@@ -216,26 +219,38 @@ export class OpenVolumes implements AsyncDisposable {
   ): AsyncGenerator<{ socket: string; export: string; sizeBytes: number }> {
     const { id } = record;
     const volume = await this.#acquire(record);
+    this.#exposures += 1;
+    const socket = `${this.socketOf(id)}-${this.#exposures}`;
+    const ended = Promise.withResolvers<void>();
+    const concealed = Promise.withResolvers<{ drain: boolean }>();
+    this.#exposed.set(socket, { id, conceal: concealed.resolve, ended: ended.promise });
+    let how = { drain: false };
     try {
       await using server = this.#newServer();
-      this.#exposures += 1;
-      const path = `${this.socketOf(id)}-${this.#exposures}`;
       server.add({ name: id, device: volume, readOnly: options.readOnly });
-      await server.listen({ path, only: id });
-      yield { socket: path, export: id, sizeBytes: volume.sizeBytes };
+      await server.listen({ path: socket, only: id });
+      yield { socket, export: id, sizeBytes: volume.sizeBytes };
       if (options.signal.aborted) return;
-      await new Promise<void>((resolve) => {
-        this.#concealers.set(path, resolve);
-        options.signal.addEventListener("abort", () => resolve(), { once: true });
-      });
-      this.#concealers.delete(path);
+      options.signal.addEventListener("abort", () => concealed.resolve({ drain: false }), { once: true });
+      how = await concealed.promise;
     } finally {
-      await this.#release(id);
+      await this.#release(id, how).finally(() => {
+        this.#exposed.delete(socket);
+        ended.resolve();
+      });
     }
   }
 
-  conceal(socket: string): void {
-    this.#concealers.get(socket)?.();
+  /** Ends an exposure; without `drain` nobody wants what was written there. */
+  conceal(socket: string, how: { drain: boolean }): void {
+    this.#exposed.get(socket)?.conceal(how);
+  }
+
+  /** Ends all exposures of a volume that is to be removed; settles when they have ended. */
+  async concealAll(id: string): Promise<void> {
+    const exposed = [...this.#exposed.values()].filter((one) => one.id === id);
+    for (const { conceal } of exposed) conceal({ drain: false });
+    await Promise.all(exposed.map(({ ended }) => ended));
   }
 
   /** Closes without waiting for the store: what is not there stays in the logs here. */

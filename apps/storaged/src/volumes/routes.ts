@@ -37,7 +37,10 @@ export function volumeRoutes(volumes: Volumes): JsonRoute[] {
     {
       method: "POST",
       path: "/volumes/conceal",
-      handle: ({ body }) => volumes.conceal((body as { socket: string }).socket),
+      handle({ body }) {
+        const { socket, drain } = body as { socket: string; drain: boolean };
+        volumes.conceal(socket, { drain });
+      },
     },
     { method: "GET", path: "/volumes-served", handle: () => ({ served: volumes.isServing }) },
     { method: "GET", path: "/volumes/:volume", handle: (request) => volumes.get(volume(request)) },

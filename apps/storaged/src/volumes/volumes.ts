@@ -259,6 +259,7 @@ export class Volumes implements AsyncDisposable {
     await this.#turns.run(id, async () => {
       const record = this.#records.find(id);
       if (record.attached !== null) throw fail("VOLUME_ATTACHED", { id, name: record.attached.machine });
+      if (request.force === true) await this.#open.concealAll(id);
       try {
         await (await this.#stores.volumes(record.store)).remove(id, request);
       } catch (error) {
@@ -368,8 +369,8 @@ export class Volumes implements AsyncDisposable {
     return this.#open.expose(this.#records.find(volume), options);
   }
 
-  conceal(socket: string): void {
-    this.#open.conceal(socket);
+  conceal(socket: string, how: { drain: boolean }): void {
+    this.#open.conceal(socket, how);
   }
 
   /** It is whole now. */
