@@ -398,6 +398,26 @@ describe("volumes", { concurrency: false }, () => {
     assert.match(stdout, /^skep_volume_problem\{.*\} 0$/m);
   });
 
+  it("a running machine is given a volume, keeps it over the death of storaged, and gives it up", async () => {
+    await using host = await VolumeHost.make(["tiny"]);
+    await host.installation.skep(["new", "web", "-i", "tiny", "--start"]);
+    const id = await host.add("--size", "64M", "--name", "data");
+    const { stderr } = await host.vol(["attach", "data", "web"]);
+    assert.match(stderr, /in web it is \/dev\/disk\/by-id\/virtio-/);
+    const connected = async () => (await host.show(id)).statistics?.clients === 1;
+    assert.ok(await connected(), "QEMU is not connected");
+    await host.installation.killStoraged();
+    await host.vol(["resize", "data", "128M"]);
+    await eventually(connected, () => "QEMU has not connected again");
+    assert.deepEqual(
+      (await host.installation.machine("web")).volumes.map((one) => one.sizeBytes),
+      [128 * mebibyte],
+    );
+    await host.vol(["detach", "data", "--force"]);
+    const { state, socket, owner } = await host.show(id);
+    assert.deepEqual([state, socket, owner], ["available", null, null]);
+  });
+
   it("a stopped machine has its volumes; neither goes while the other needs it", async () => {
     await using host = await VolumeHost.make(["tiny"]);
     await host.installation.skep(["new", "web", "-i", "tiny"]);
