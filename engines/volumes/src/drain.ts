@@ -7,7 +7,7 @@ import type { Manifest } from "./manifest.ts";
 import type { ChunkRow } from "./map/chunk-table.ts";
 import { encodeMapObject, type MapObject } from "./map/codec.ts";
 import type { MapDelta } from "./map/durable-map.ts";
-import { hole, zero } from "./map/extent-map.ts";
+import { type ExtentMap, hole, zero } from "./map/extent-map.ts";
 import { mapCodec } from "./map-objects.ts";
 import { inParallel } from "./objects.ts";
 import { mapKey, mapNumber } from "./paths.ts";
@@ -110,9 +110,25 @@ async function store(core: Core, captured: Capture, compacted: Piece[]): Promise
   counters.generation += 1;
   counters.committed = captured.changes;
   overlay.removeWhere((source, position) => (source === zero ? position : source) <= captured.sealed);
+  for (const piece of captured.pieces) {
+    if (piece.source > captured.sealed) forget(overlay, piece, slotBytes);
+  }
   for (const { epoch, number } of freed) {
     core.env.reader.forget({ volume: core.id, epoch, number });
     core.garbage.add(chunkObjectKey({ volume: core.id, epoch, number }));
+  }
+}
+
+/**
+ * Takes a run out of the overlay that was captured, unless it was written since. Its segment, which could not be
+ * sealed, stays for what came later.
+ */
+function forget(overlay: ExtentMap, { block, count, source, position }: Piece, slotBytes: number): void {
+  for (let at = block; at < block + count; ) {
+    const run = overlay.find(at, block + count - at);
+    const isSame = overlay.foundSource === source;
+    if (isSame && overlay.foundPosition === position + (at - block) * slotBytes) overlay.remove(at, run);
+    at += run;
   }
 }
 
