@@ -73,7 +73,9 @@ async function buildRoom(root: string, room: Room): Promise<void> {
       extends: join(root, "tsconfig.build.json"),
       compilerOptions: options,
       include: [join(directory, "src")],
-      exclude: ["*.test.ts", "*-fixture.ts", "test-*.ts"].map((name) => join(directory, "**", name)),
+      exclude: ["*.test.ts", "*-fixture.ts", "test-*.ts", "testing.ts", "testing/*"].map((name) =>
+        join(directory, "**", name),
+      ),
     };
     await writeFile(config, JSON.stringify(project));
     await compile(root, config);
