@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import type { VolumePlace } from "@skep/api/schemas";
 import { exists, isErrno, readVersionedJson, toSkepError, writeVersionedJson } from "@skep/base";
 import type { BucketStore, EmbeddedStore, ObjectStore } from "@skep/objects";
@@ -33,6 +34,8 @@ export interface StoresOptions {
   path: string;
   /** Where volumes' logs are. */
   directory: string;
+  /** Where what was read of other stores is kept. */
+  cache: string;
   own: BucketStore & Pick<EmbeddedStore, "objects">;
   /** Whose this host's bucket of volumes is. */
   owner: () => string;
@@ -83,13 +86,11 @@ export class Stores implements AsyncDisposable {
 
   async #open({ id, bucket }: VolumeRecord["store"]) {
     const store = id === null ? await this.#ownBucket(bucket) : await this.#foreign(id);
-    return { store, volumes: this.#volumesIn(store) };
-  }
-
-  #volumesIn(store: ObjectStore): VolumeStore {
-    const { directory, keys } = this.#options;
-    const { log } = this.#options;
-    return openVolumes({ store, directory, host: hostname(), keys, resources: this.#resources, log });
+    // This host's own store is as near as a cache would be.
+    const cache = id === null ? {} : { cacheDirectory: join(this.#options.cache, id) };
+    const { directory, keys, log } = this.#options;
+    const shared = { directory, host: hostname(), keys, resources: this.#resources, log };
+    return { store, volumes: openVolumes({ store, ...shared, ...cache }) };
   }
 
   async #ownBucket(bucket: string): Promise<ObjectStore> {

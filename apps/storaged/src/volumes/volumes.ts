@@ -23,7 +23,7 @@ import { snapshotView, unreadable, viewOf } from "./view.ts";
 /** How long a start waits for volumes that machines have; those that are later are served once they open. */
 const startLimitMs = 10_000;
 
-export interface VolumesOptions extends Omit<StoresOptions, "log" | "directory" | "path"> {
+export interface VolumesOptions extends Omit<StoresOptions, "log" | "directory" | "cache" | "path"> {
   home: string;
   runtime: string;
   log: Logger;
@@ -71,6 +71,7 @@ export class Volumes implements AsyncDisposable {
     const stores = await Stores.open({
       path: join(home, "stores.json"),
       directory,
+      cache: join(home, "cache", "volumes"),
       own,
       owner,
       seals,
