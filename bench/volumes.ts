@@ -48,9 +48,12 @@ const base = await mkdtemp(join(options.directory, "skep-bench-"));
 const cleanups = new AsyncDisposableStack();
 cleanups.defer(() => rm(base, { recursive: true, force: true, maxRetries: 3 }));
 cleanups.defer(() => unmountAll(base));
+let cleaning: Promise<void> | undefined;
+/** Once, and all wait for it: what is cut off fails meanwhile, and must not end the process before. */
+const cleanUp = () => (cleaning ??= cleanups.disposeAsync());
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   // Our own processes end with this one.
-  process.once(signal, () => void cleanups.disposeAsync().finally(() => process.exit(130)));
+  process.once(signal, () => void cleanUp().finally(() => process.exit(130)));
 }
 
 const about = await versions();
@@ -80,7 +83,7 @@ try {
     if (!options.json) for (const part of found) print(part);
   }
 } finally {
-  await cleanups.disposeAsync();
+  await cleanUp();
 }
 if (options.json) console.log(JSON.stringify({ about, parts: done }, null, 2));
 const judged = done.flatMap(({ rows }) => rows.flatMap(verdicts));
