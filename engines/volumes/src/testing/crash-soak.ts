@@ -23,7 +23,7 @@ for (let seed = from; seed < from + count; seed += 1) {
     console.error(error);
     failed.push(seed);
   }
-  if ((seed - from + 1) % 500 === 0) console.log(`${seed - from + 1} of ${count} seeds`);
+  if ((seed - from + 1) % 100 === 0) console.log(`${seed - from + 1} of ${count} seeds`);
 }
 if (failed.length > 0) {
   console.error(`${failed.length} of ${count} seeds fail: ${failed.join(" ")}`);
