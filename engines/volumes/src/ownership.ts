@@ -40,12 +40,20 @@ export async function putManifest(
     const code = codeOf(error);
     if (code !== "PRECONDITION_FAILED" && code !== "OBJECT_NOT_FOUND") throw error;
   }
+  const present = await presentManifest(env, id, signal);
+  return present?.manifest.Commit === manifest.Commit ? present : undefined;
+}
+
+/** Undefined: there is none, or one that is of another version, or nonsense. It is not ours in any case. */
+async function presentManifest(
+  env: Pick<Environment, "store">,
+  id: string,
+  signal?: AbortSignal,
+): Promise<{ manifest: Manifest; etag: string } | undefined> {
   try {
-    const present = await readManifest(env, id, signal);
-    return present.manifest.Commit === manifest.Commit ? present : undefined;
+    return await readManifest(env, id, signal);
   } catch (error) {
     const code = codeOf(error) ?? "";
-    // Of another version, or nonsense: it is not ours in any case.
     if (["VOLUME_NOT_FOUND", "VOLUME_VERSION", "VOLUME_DAMAGED"].includes(code)) return undefined;
     throw error;
   }
@@ -114,13 +122,23 @@ export class Ownership implements Problems {
     this.check();
     const next = { ...this.#manifest, ...change, Commit: newCommit(this.#env) };
     const put = await this.persist(() => putManifest(this.#env, next, this.#etag, this.ending));
-    if (put === undefined) {
-      this.#isFenced = true;
-      const fenced = fail("VOLUME_FENCED", { id: next.VolumeName });
-      this.end(fenced);
-      throw fenced;
-    }
+    if (put === undefined) throw this.#fenced();
     this.#manifest = next;
     this.#etag = put.etag;
+  }
+
+  /** Asks the store whether the volume is still this owner's: VOLUME_FENCED. Not during a `swap`. */
+  async confirm(): Promise<void> {
+    this.check();
+    const { VolumeName, Commit } = this.#manifest;
+    const present = await this.persist(() => presentManifest(this.#env, VolumeName, this.ending));
+    if (present?.manifest.Commit !== Commit) throw this.#fenced();
+  }
+
+  #fenced(): Error {
+    this.#isFenced = true;
+    const fenced = fail("VOLUME_FENCED", { id: this.#manifest.VolumeName });
+    this.end(fenced);
+    return fenced;
   }
 }

@@ -236,7 +236,11 @@ export class Volume implements OpenVolume {
 
   async drain({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
     this.#check(0, 1);
-    await unlessAborted(this.#stored(), signal);
+    const { counters, ownership } = this.#core;
+    const isStored = counters.changes === counters.committed;
+    // With nothing to put it would not learn that the volume is another host's by now.
+    const drained = isStored ? this.#exclusive(() => ownership.confirm()) : this.#stored();
+    await unlessAborted(drained, signal);
   }
 
   // --- verbs ---------------------------------------------------------------------------------
