@@ -3,6 +3,7 @@ import type { Files } from "@skep/objects/files";
 import type { ChunkReader } from "./chunk/reader.ts";
 import type { Semaphore } from "./semaphore.ts";
 import type { Clock, KeyWrap } from "./types.ts";
+import type { UploadMemory } from "./upload-memory.ts";
 
 /** What the volumes of one store need of this host; all of it is given from outside (volumes.ts). */
 export interface Environment {
@@ -22,6 +23,7 @@ export interface Environment {
   compress(bytes: Uint8Array): Uint8Array | Promise<Uint8Array>;
   /** Chunks that are in memory on their way to a store, of all volumes. */
   uploads: Semaphore;
+  uploadMemory: UploadMemory;
   /** Exclusively, until it is disposed of or this process ends; VOLUME_OPEN is thrown by the caller. */
   lock(path: string): Disposable | undefined;
   log(message: string): void;

@@ -18,10 +18,10 @@ describe("kill -9 of the process that serves a volume, two hundred times", { tim
     const missing = await missingForRadosgw();
     if (missing.length > 0) return t.skip(`not installed: ${missing.join(", ")}`);
     await using radosgw = await startRadosgw();
-    await radosgw.createBucket("volumes");
     const { endpoint, credentials, region } = radosgw;
-    const foreign = { endpoint, credentials, region, bucket: "volumes" };
     for (const durability of ["local", "remote"] as const) {
+      await radosgw.createBucket(durability);
+      const foreign = { endpoint, credentials, region, bucket: durability };
       t.diagnostic(JSON.stringify(await killRounds({ kills: 15, durability, foreign })));
     }
   });

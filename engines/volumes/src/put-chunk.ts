@@ -6,6 +6,8 @@ import type { ChunkRow } from "./map/chunk-table.ts";
 import { chunkRef, isDamage } from "./read.ts";
 import type { Compression } from "./types.ts";
 
+type Lend = (lengthBytes: number) => Buffer;
+
 const piecesAtOnce = 256;
 
 /** A chunk that should be compacted cannot be read. */
@@ -42,15 +44,16 @@ export async function putChunk(
   const { id, env, key, ownership, counters } = core;
   const name = { volume: id, epoch: ownership.manifest.Epoch, number: chunk.number };
   const extents = extentsOf(chunk);
-  const put = async () => {
+  const put = async (lend: Lend) => {
     const { body, headerBytes, blocks } = await encodeChunk({
       name,
       extents,
-      blocks: await gather(core, chunk),
+      blocks: await gather(core, chunk, lend),
       compression,
       key,
       compress: (bytes) => env.compress(bytes),
       pause: () => env.pause(),
+      lend,
     });
     const { epoch, number } = name;
     const bytes = body.length;
@@ -60,18 +63,25 @@ export async function putChunk(
     await env.reader.written({ name, sizeBytes: bytes, headerBytes, blocks, key }, body);
   };
   await ownership.persist(
-    () => env.uploads.run(put, ownership.ending),
+    () => env.uploads.run(() => env.uploadMemory.use(put), ownership.ending),
     (error) => error instanceof CompactionFailed,
   );
 }
 
-async function gather(core: Core, chunk: PlannedChunk): Promise<Uint8Array[]> {
-  const { wal, env, ownership } = core;
+async function gather(core: Core, chunk: PlannedChunk, lend: Lend): Promise<Uint8Array[]> {
+  const { wal, env, ownership, slotBytes } = core;
+  const logged = chunk.pieces.reduce((sum, { isCompacted, count }) => sum + (isCompacted ? 0 : count), 0);
+  const memory = lend(logged * slotBytes);
+  let used = 0;
+  const next = (lengthBytes: number) => {
+    used += lengthBytes;
+    return memory.subarray(used - lengthBytes, used);
+  };
   const blocks: Uint8Array[] = [];
   for (const [index, { count, source, position, isCompacted }] of chunk.pieces.entries()) {
     if (index > 0 && index % piecesAtOnce === 0) await env.pause();
     if (!isCompacted) {
-      const read = wal.read(source, position, count);
+      const read = wal.read(source, position, count, next);
       for (const bytes of read instanceof Promise ? await read : read) blocks.push(bytes);
       continue;
     }

@@ -1,4 +1,4 @@
-import type { ReadResult, Zeroes } from "@skep/nbd";
+import type { ReadOptions, ReadResult, Zeroes } from "@skep/nbd";
 import { ChunkDamaged } from "./chunk/format.ts";
 import { chunkObjectKey } from "./chunk/names.ts";
 import type { ChunkRef } from "./chunk/reader.ts";
@@ -12,6 +12,12 @@ import { blockBytes } from "./types.ts";
 type Part = Uint8Array | Zeroes;
 type Parts = Part[] | Promise<Part[]>;
 
+interface Hints {
+  signal: AbortSignal;
+  sequential?: boolean;
+  lend?: ReadOptions["lend"] | undefined;
+}
+
 /** A read that begins so many blocks after the last one goes on with it. */
 const nearBlocks = 64;
 /** How often a chunk that does not look right is fetched anew before that is believed. */
@@ -22,7 +28,7 @@ export function readRange(
   core: Core,
   offset: number,
   length: number,
-  signal: AbortSignal,
+  { signal, lend }: ReadOptions,
 ): ReadResult | Promise<ReadResult> {
   const first = Math.floor(offset / blockBytes);
   const end = Math.ceil((offset + length) / blockBytes);
@@ -30,7 +36,7 @@ export function readRange(
   const { counters } = core;
   const sequential = first >= counters.readEnd && first < counters.readEnd + nearBlocks && first > 0;
   counters.readEnd = end;
-  const parts = readBlocks(core, first, end - first, signal, sequential);
+  const parts = readBlocks(core, first, end - first, { signal, sequential, lend });
   if (parts instanceof Promise) return parts.then((whole) => clip(whole, skip, length));
   return clip(parts, skip, length);
 }
@@ -54,13 +60,7 @@ function clip(parts: Part[], skip: number, length: number): ReadResult {
 }
 
 /** Parts that are together those blocks. */
-export function readBlocks(
-  core: Core,
-  first: number,
-  count: number,
-  signal: AbortSignal,
-  sequential = false,
-): Parts {
+export function readBlocks(core: Core, first: number, count: number, hints: Hints): Parts {
   const found: Parts[] = [];
   let isAtHand = true;
   const add = (parts: Parts) => {
@@ -75,19 +75,12 @@ export function readBlocks(
     let run = overlay.find(block, first + count - block);
     const source = overlay.foundSource;
     if (source === zero) add([{ zeroes: run * blockBytes }]);
-    else if (source !== hole) add(wal.read(source, overlay.foundPosition, run));
+    else if (source !== hole) add(wal.read(source, overlay.foundPosition, run, hints.lend));
     else {
       run = map.extents.find(block, run);
       const slot = map.extents.foundSource;
       if (slot === hole) add([{ zeroes: run * blockBytes }]);
-      else
-        add(
-          readChunk(
-            core,
-            { block, count: run, slot, ordinal: map.extents.foundPosition },
-            { signal, sequential },
-          ),
-        );
+      else add(readChunk(core, { block, count: run, slot, ordinal: map.extents.foundPosition }, hints));
     }
     block += run;
   }
@@ -111,7 +104,7 @@ interface Run {
   ordinal: number;
 }
 
-function readChunk(core: Core, run: Run, hints: { signal: AbortSignal; sequential: boolean }): Parts {
+function readChunk(core: Core, run: Run, hints: Hints): Parts {
   const { block, count, slot, ordinal } = run;
   const { counters, env } = core;
   const ref = chunkRef(core, slot);
@@ -162,7 +155,7 @@ async function readAgain(core: Core, missed: Missed, error: unknown, signal: Abo
     last = final;
   }
   signal.throwIfAborted();
-  if (counters.generation !== generation) return readBlocks(core, block, count, signal);
+  if (counters.generation !== generation) return readBlocks(core, block, count, { signal });
   if (!isDamage(last)) throw last;
   const why = last instanceof ChunkDamaged ? last.why : (last as Error).message;
   throw fail("VOLUME_DAMAGED", { id: core.id, object: chunkObjectKey(ref.name), why }, { cause: last });

@@ -89,13 +89,13 @@ export class Volume implements OpenVolume {
 
   // --- requests ------------------------------------------------------------------------------
 
-  read(offset: number, length: number, { signal }: ReadOptions): ReadResult | Promise<ReadResult> {
+  read(offset: number, length: number, options: ReadOptions): ReadResult | Promise<ReadResult> {
     this.#check(offset, length);
     const core = this.#core;
     core.counters.bytesRead += length;
-    const held = this.#throttle.enter(length, signal);
-    if (held !== undefined) return held.then(() => readRange(core, offset, length, signal));
-    return readRange(core, offset, length, signal);
+    const held = this.#throttle.enter(length, options.signal);
+    if (held !== undefined) return held.then(() => readRange(core, offset, length, options));
+    return readRange(core, offset, length, options);
   }
 
   write(offset: number, data: Buffer, { fua }: WriteOptions): void | Promise<void> {
@@ -152,7 +152,7 @@ export class Volume implements OpenVolume {
     this.#check(offset, length);
     const step = 4 * 2 ** 20;
     for (let at = offset; at < offset + length; at += step) {
-      await readRange(this.#core, at, Math.min(step, offset + length - at), signal);
+      await readRange(this.#core, at, Math.min(step, offset + length - at), { signal });
     }
   }
 

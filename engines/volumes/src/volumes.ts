@@ -21,6 +21,7 @@ import { removeVolume } from "./remove.ts";
 import { Semaphore } from "./semaphore.ts";
 import { volumeIds } from "./snapshots.ts";
 import type { Clock, KeyWrap, VolumeInfo, VolumeStore } from "./types.ts";
+import { UploadMemory } from "./upload-memory.ts";
 
 const mebibyte = 2 ** 20;
 const readsAtOnce = 8;
@@ -29,10 +30,11 @@ const readsAtOnce = 8;
 export interface VolumeResources {
   /** Chunks (4 MiB each) that are in memory on their way to a store. */
   uploads: Semaphore;
+  uploadMemory: UploadMemory;
 }
 
 export function volumeResources(options: { uploads?: number } = {}): VolumeResources {
-  return { uploads: new Semaphore(options.uploads ?? 8) };
+  return { uploads: new Semaphore(options.uploads ?? 8), uploadMemory: new UploadMemory() };
 }
 
 export interface VolumesOptions {
@@ -54,7 +56,7 @@ export interface VolumesOptions {
   segmentBytes?: number;
   /** What of a volume may wait here for its store; writes wait then. 1 GiB. */
   walLimitBytes?: number;
-  /** A drain begins when so much waits (32 MiB), or something has for that long (5 s). */
+  /** A drain begins when so much waits (512 MiB), or something has for that long (5 s). */
   drainBytes?: number;
   drainAfterMs?: number;
   files?: Files;
@@ -161,12 +163,12 @@ function environment(options: VolumesOptions): Environment {
     compress:
       options.compress ??
       ((bytes) => (bytes.length <= smallBytes ? zstdCompressSync(bytes) : compressLater(bytes))),
-    uploads: (options.resources ?? volumeResources()).uploads,
+    ...(options.resources ?? volumeResources()),
     lock: options.lock ?? (isReal ? lockFile : () => ({ [Symbol.dispose]: () => undefined })),
     log,
     segmentBytes: options.segmentBytes ?? 64 * mebibyte,
     walLimitBytes: options.walLimitBytes ?? 1024 * mebibyte,
-    drainBytes: options.drainBytes ?? 32 * mebibyte,
+    drainBytes: options.drainBytes ?? 512 * mebibyte,
     drainAfterMs: options.drainAfterMs ?? 5000,
   };
 }

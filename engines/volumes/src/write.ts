@@ -117,7 +117,7 @@ export class Writer {
   }
 
   #whole(first: number, end: number): Buffer | Promise<Buffer> {
-    const parts = readBlocks(this.#core, first, end - first, never);
+    const parts = readBlocks(this.#core, first, end - first, { signal: never });
     return parts instanceof Promise ? parts.then(joined) : joined(parts);
   }
 

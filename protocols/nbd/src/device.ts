@@ -18,6 +18,11 @@ export interface BlockExtent {
 export interface ReadOptions {
   /** Aborted when nobody waits for the answer any more. */
   signal: AbortSignal;
+  /**
+   * Memory for the answer to a read, which is used again once that has left. It, or views of it, may be in
+   * this answer alone; a device that keeps it, or has its own, need not give it back.
+   */
+  lend?(lengthBytes: number): Buffer;
 }
 
 export interface WriteOptions {

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import type { Payloads } from "./payloads.ts";
 
 /** Shorter pieces are copied together: that costs less than an entry of writev each. */
 const copyBytes = 16 * 1024;
@@ -11,6 +12,7 @@ export type OnSent = (requests: number, bytes: number) => void;
 /** Gathers replies, and sends all that are there at once. */
 export class Output {
   readonly #socket: Duplex;
+  readonly #payloads: Payloads;
   readonly #onSent: OnSent;
   readonly #spare: Buffer[] = [];
   #slab: Buffer | undefined;
@@ -19,12 +21,14 @@ export class Output {
   #used = 0;
   #pieces: Uint8Array[] = [];
   #slabs: Buffer[] = [];
+  #answers: Uint8Array[] = [];
   #requests = 0;
   #bytes = 0;
   #scheduled = false;
 
-  constructor(socket: Duplex, onSent: OnSent) {
+  constructor(socket: Duplex, payloads: Payloads, onSent: OnSent) {
     this.#socket = socket;
+    this.#payloads = payloads;
     this.#onSent = onSent;
   }
 
@@ -41,6 +45,7 @@ export class Output {
   }
 
   data(bytes: Uint8Array): void {
+    if (this.#payloads.takeAnswer(bytes.buffer)) this.#answers.push(bytes);
     if (bytes.length <= copyBytes) {
       if (this.#slab === undefined || slabBytes - this.#used < bytes.length) this.#nextSlab();
       (this.#slab as Buffer).set(bytes, this.#used);
@@ -70,14 +75,17 @@ export class Output {
   flush(): void {
     this.#cut();
     if (this.#pieces.length === 0) return;
-    const [pieces, slabs, requests, bytes] = [this.#pieces, this.#slabs, this.#requests, this.#bytes];
+    const [pieces, slabs, answers] = [this.#pieces, this.#slabs, this.#answers];
+    const [requests, bytes] = [this.#requests, this.#bytes];
     if (this.#slab !== undefined) slabs.push(this.#slab);
     this.#slab = undefined;
     this.#pieces = [];
     this.#slabs = [];
+    this.#answers = [];
     this.#requests = 0;
     this.#bytes = 0;
     const sent = () => {
+      for (const answer of answers) this.#payloads.release(answer);
       for (const slab of slabs) if (this.#spare.length < keptSlabs) this.#spare.push(slab);
       this.#onSent(requests, bytes);
     };

@@ -1,9 +1,10 @@
 const smallestBytes = 4096;
-const keptBytes = 4 * 1024 * 1024;
+const keptBytes = 8 * 1024 * 1024;
 
-/** Memory for the data of writes, used again: fresh memory costs more than what is done with it. */
+/** Memory for the data of requests and answers, used again: fresh memory costs more than what is done with it. */
 export class Payloads {
   readonly #spare = new Map<number, ArrayBuffer[]>();
+  readonly #answers = new WeakSet<ArrayBufferLike>();
   #kept = 0;
 
   lend(lengthBytes: number): Buffer {
@@ -13,8 +14,20 @@ export class Payloads {
     return Buffer.from(spare ?? Buffer.allocUnsafeSlow(size).buffer, 0, lengthBytes);
   }
 
+  /** For the answer to a read. */
+  lendAnswer(lengthBytes: number): Buffer {
+    const answer = this.lend(lengthBytes);
+    this.#answers.add(answer.buffer);
+    return answer;
+  }
+
+  /** Whether that is memory of `lendAnswer`, to be released once it has left; true only once. */
+  takeAnswer(memory: ArrayBufferLike): boolean {
+    return this.#answers.delete(memory);
+  }
+
   /** Nobody may use it any more. */
-  release(payload: Buffer): void {
+  release(payload: Uint8Array): void {
     const memory = payload.buffer as ArrayBuffer;
     const size = memory.byteLength;
     if (this.#kept + size > keptBytes) return;

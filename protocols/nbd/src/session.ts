@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import type { Duplex } from "node:stream";
 import { type Request, RequestDecoder } from "./codec.ts";
-import type { BlockDevice, BlockExtent, Export, ReadResult } from "./device.ts";
+import type { BlockDevice, BlockExtent, Export, ReadOptions, ReadResult } from "./device.ts";
 import { errnoOf, NbdError, ProtocolError } from "./errors.ts";
 import { Output } from "./output.ts";
 import type { Payloads } from "./payloads.ts";
@@ -48,7 +48,7 @@ export class Session {
   readonly #output: Output;
   readonly #replies: Replies;
   readonly #abort = new AbortController();
-  readonly #readOptions = { signal: this.#abort.signal };
+  readonly #readOptions: ReadOptions;
   #requests = 0;
   #bytes = 0;
   #deviceCalls = 0;
@@ -74,7 +74,11 @@ export class Session {
       maxPayloadBytes: limits.maxPayloadBytes,
       allocate: (length) => options.payloads.lend(length),
     });
-    this.#output = new Output(socket, (requests, bytes) => this.#sent(requests, bytes));
+    this.#readOptions = {
+      signal: this.#abort.signal,
+      lend: (lengthBytes) => options.payloads.lendAnswer(lengthBytes),
+    };
+    this.#output = new Output(socket, options.payloads, (requests, bytes) => this.#sent(requests, bytes));
     this.#replies = new Replies(this.#output, options);
     this.over = new Promise((resolve) => {
       this.#settle = resolve;

@@ -2,7 +2,7 @@ import { type BlobDigest, type BlobDigests, type Digester, pieceBytes } from "..
 import type { DigestRequest } from "./messages.ts";
 import { Thread } from "./thread.ts";
 
-/** Pieces of memory that are kept for the next blob. */
+/** Pieces of memory that are kept when no blob is being written; until then all are. */
 const keptPieces = 4;
 
 /** Digests on a thread of their own, which starts with the first; the bytes are in memory that both see. */
@@ -10,6 +10,7 @@ export class ThreadDigester implements Digester {
   #thread: Thread<DigestRequest> | undefined;
   #lastId = 0;
   readonly #memory: Uint8Array[] = [];
+  #taken = 0;
 
   begin(): BlobDigest {
     const thread = this.#start();
@@ -35,11 +36,14 @@ export class ThreadDigester implements Digester {
   }
 
   takeMemory(): Uint8Array {
+    this.#taken += 1;
     return this.#memory.pop() ?? new Uint8Array(new SharedArrayBuffer(pieceBytes));
   }
 
   giveMemory(memory: Uint8Array): void {
-    if (this.#memory.length < keptPieces) this.#memory.push(memory);
+    this.#taken -= 1;
+    this.#memory.push(memory);
+    if (this.#taken === 0) this.#memory.length = Math.min(keptPieces, this.#memory.length);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

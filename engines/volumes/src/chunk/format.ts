@@ -75,6 +75,8 @@ export interface EncodeChunk {
   compress(bytes: Uint8Array): Uint8Array | Promise<Uint8Array>;
   /** Lets other work of the event loop run. */
   pause(): Promise<void>;
+  /** Memory for the chunk. */
+  lend?: (lengthBytes: number) => Buffer;
 }
 
 /** The bytes of a chunk for the store. */
@@ -88,7 +90,8 @@ export async function encodeChunk(
   const count = Math.ceil(blocks / frameBlocks);
   const headerBytes = headerSize(extents.length, count);
   const tags = key === null ? 0 : count * tagBytes;
-  const body = Buffer.allocUnsafeSlow(headerBytes + blocks * blockBytes + tags);
+  const bodyBytes = headerBytes + blocks * blockBytes + tags;
+  const body = chunk.lend?.(bodyBytes) ?? Buffer.allocUnsafeSlow(bodyBytes);
   body.fill(0, 0, headerBytes);
   const frames = fixedBytes + extents.length * extentBytes;
   const secret = key?.chunkKey(name);

@@ -11,7 +11,7 @@ import { blocksIn, damagedBlocks, damageIn, type FrameRange, rangeOf } from "./f
 import { MemoryLines } from "./memory-lines.ts";
 import { type ChunkName, chunkObjectKey } from "./names.ts";
 import { Shared } from "./shared.ts";
-import { type ChunkSource, LocalSource, RemoteSource } from "./source.ts";
+import { type ChunkSource, type Lend, LocalSource, RemoteSource } from "./source.ts";
 
 /** A chunk as the map knows it. */
 export interface ChunkRef {
@@ -44,6 +44,8 @@ export interface ChunkReadHints {
   signal?: AbortSignal;
   /** What comes next in the chunk will be read as well. */
   sequential?: boolean;
+  /** Memory for the blocks of a plain chunk. */
+  lend?: Lend | undefined;
 }
 
 interface Opened {
@@ -128,7 +130,9 @@ export class ChunkReader {
   ): Uint8Array[] | Promise<Uint8Array[]> {
     const { header, source } = opened;
     const range = rangeOf(header, ordinal, count);
-    const near = source.near(range.start, range.end);
+    // What is stored of others is not what is answered.
+    const lend = header.frameBlocks === 1 && !header.encrypted ? hints.lend : undefined;
+    const near = source.near(range.start, range.end, lend);
     if (!(near instanceof Promise)) {
       const missing = missingOf(header, range, near);
       if (missing === undefined) return blocksIn(header, range, near as Uint8Array, this.#with(opened));

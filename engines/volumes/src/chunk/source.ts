@@ -11,10 +11,13 @@ export interface SourceHints {
   sequential?: boolean;
 }
 
+/** Memory of so many bytes, where the reader has some. */
+export type Lend = (lengthBytes: number) => Buffer;
+
 /** Where a chunk's bytes come from; who reads them verifies them. */
 export interface ChunkSource {
   /** What is at hand: undefined, or other bytes than the chunk's, where it is not. */
-  near(start: number, end: number): Uint8Array | undefined | Promise<Uint8Array | undefined>;
+  near(start: number, end: number, lend?: Lend): Uint8Array | undefined | Promise<Uint8Array | undefined>;
   /** From the store, where `near` is a copy of it. */
   far?(start: number, end: number, hints: SourceHints): Promise<Uint8Array>;
   close(): Promise<void>;
@@ -25,13 +28,13 @@ function readFile(
   file: AsyncFile,
   pace: Pace | undefined,
   position: number,
-  length: number,
+  into: Buffer | number,
 ): Uint8Array | undefined | Promise<Uint8Array | undefined> {
-  const bytes = Buffer.allocUnsafeSlow(length);
+  const bytes = typeof into === "number" ? Buffer.allocUnsafeSlow(into) : into;
   if (pace?.quick() === true) {
-    return pace.inPlace(() => file.readSync(bytes, position)) === length ? bytes : undefined;
+    return pace.inPlace(() => file.readSync(bytes, position)) === bytes.length ? bytes : undefined;
   }
-  return file.read(bytes, position).then((read) => (read === length ? bytes : undefined));
+  return file.read(bytes, position).then((read) => (read === bytes.length ? bytes : undefined));
 }
 
 /** The embedded store's own file. */
@@ -46,8 +49,8 @@ export class LocalSource implements ChunkSource {
     this.#pace = pace;
   }
 
-  near(start: number, end: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
-    return readFile(this.#file, this.#pace, this.#offset + start, end - start);
+  near(start: number, end: number, lend?: Lend): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+    return readFile(this.#file, this.#pace, this.#offset + start, lend?.(end - start) ?? end - start);
   }
 
   close(): Promise<void> {
@@ -79,13 +82,13 @@ export class RemoteSource implements ChunkSource {
     this.#disk = given.disk;
   }
 
-  near(start: number, end: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+  near(start: number, end: number, lend?: Lend): Uint8Array | undefined | Promise<Uint8Array | undefined> {
     if (this.#disk === undefined) return this.#memory.read(this.#chunk, start, end);
     const { cache, cached, pace } = this.#disk;
     cache.touch(cached);
     // What the cache's disk cannot give the store can.
     try {
-      const bytes = readFile(cached.file, pace, start, end - start);
+      const bytes = readFile(cached.file, pace, start, lend?.(end - start) ?? end - start);
       return bytes instanceof Promise ? bytes.catch(() => undefined) : bytes;
     } catch {
       return undefined;

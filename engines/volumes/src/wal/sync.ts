@@ -1,6 +1,9 @@
 import type { Files } from "@skep/objects/files";
 import type { Segment } from "./segment.ts";
 
+/** So many unsynced bytes, and their way to the disk begins before anybody asks: a later flush is short then. */
+const earlyBytes = 16 * 1024 * 1024;
+
 /**
  * Group commit: one round of fdatasync at a time over all segments with unsynced bytes. Whoever asks during a
  * round waits for the next one, together with all others, unless nothing was written since it began.
@@ -15,6 +18,8 @@ export class SyncRounds {
   #next: Promise<void> | undefined;
   #failure: unknown;
   #written: bigint;
+  /** Since the last round began. */
+  #unsyncedBytes = 0;
   #synced: bigint;
 
   /** `synced`: the number of the last slot, which is on stable storage. */
@@ -45,10 +50,14 @@ export class SyncRounds {
     this.#unsynced.add(segment);
   }
 
-  /** All slots up to this number have been written. */
-  written(segment: Segment, sequence: bigint): void {
+  /** All slots up to this number have been written, so many bytes with this call. */
+  written(segment: Segment, sequence: bigint, bytes: number): void {
     this.#unsynced.add(segment);
     this.#written = sequence;
+    this.#unsyncedBytes += bytes;
+    if (this.#unsyncedBytes < earlyBytes || this.#running !== undefined) return;
+    // Whoever asks next hears of a failure.
+    this.#start().catch(() => undefined);
   }
 
   removed(segment: Segment): void {
@@ -84,6 +93,7 @@ export class SyncRounds {
     const hasNewNames = this.#hasNewNames;
     const written = this.#written;
     this.#unsynced = new Set();
+    this.#unsyncedBytes = 0;
     this.#hasNewNames = false;
     try {
       // All are in use from here on: a drain may remove the last one while the first is still being synced.

@@ -164,8 +164,9 @@ export class Wal {
   }
 
   #written(segment: Segment, end: number): void {
+    const bytes = end - segment.bytes;
     segment.bytes = end;
-    this.#rounds.written(segment, this.#sequence);
+    this.#rounds.written(segment, this.#sequence, bytes);
   }
 
   /** One write after another; while one is under way others gather, and go out together. */
@@ -327,14 +328,22 @@ export class Wal {
     await this.#rounds.sync();
   }
 
-  /** Blocks from the place of one on; VOLUME_DAMAGED where a check or a tag does not fit. */
-  read(segmentNumber: number, position: number, count: number): Uint8Array[] | Promise<Uint8Array[]> {
+  /** Blocks from the place of one on, in memory that is lent; VOLUME_DAMAGED where a check or a tag does not fit. */
+  read(
+    segmentNumber: number,
+    position: number,
+    count: number,
+    lend: (lengthBytes: number) => Buffer = (lengthBytes) => Buffer.allocUnsafeSlow(lengthBytes),
+  ): Uint8Array[] | Promise<Uint8Array[]> {
     const segment = this.#segments.get(segmentNumber);
     if (this.#isClosed) throw this.#closed();
     if (segment === undefined) {
       throw this.#damaged(join(this.#options.directory, segmentName(segmentNumber)), "it is not there");
     }
-    const bytes = Buffer.allocUnsafeSlow(count * dataSlotBytes(segment.context.encrypted));
+    const { encrypted } = segment.context;
+    // Of what is encrypted the answer is other memory.
+    const memory = encrypted ? Buffer.allocUnsafeSlow : lend;
+    const bytes = memory(count * dataSlotBytes(encrypted));
     const { pace } = this.#options;
     if (bytes.length <= inPlaceReadBytes && pace.quick()) {
       const length = pace.inPlace(() => segment.file.readSync(bytes, position));
