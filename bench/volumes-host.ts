@@ -3,7 +3,8 @@
  * channel (`Host` in volumes-sides.ts).
  */
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { NbdServer } from "@skep/nbd";
 import { EmbeddedStore, type ObjectStore } from "@skep/objects";
 import { ForeignStore } from "@skep/objects/foreign";
@@ -43,7 +44,9 @@ export const calls = {
   /** `local`: where WALs and caches are. */
   async openStore(place: Place, local: string): Promise<void> {
     const store = "directory" in place ? await embedded(place.directory) : foreign(place.endpoint);
-    volumes = openVolumes({ store: stallable(store), directory: local, host: "bench" });
+    const cacheDirectory = join(local, "cache");
+    await mkdir(cacheDirectory, { recursive: true });
+    volumes = openVolumes({ store: stallable(store), directory: local, host: "bench", cacheDirectory });
   },
 
   create: async (request: CreateVolume): Promise<string> => (await volumesHere().create(request)).id,

@@ -30,7 +30,7 @@ export async function createVolume(env: Environment, request: CreateVolume): Pro
     Epoch: 0,
     Owner: null,
     Commit: newCommit(env),
-    Map: { Base: null, Deltas: [] },
+    Map: { Base: null, Deltas: [], Inline: {} },
     Snapshots: [],
     Source: null,
     Durability: request.durability ?? "local",

@@ -14,9 +14,12 @@ import { mapKey, mapNumber } from "./paths.ts";
 import { CompactionFailed, extentsOf, putChunk } from "./put-chunk.ts";
 
 const uploadsAtOnce = 4;
+/** Of deltas that are objects of their own. */
 const mostDeltas = 64;
 /** Deltas may weigh as much as the base, and this in any case. */
 const lightDeltas = 256 * 1024;
+/** Larger ones are objects of their own: the manifest is written with each drain. */
+const inlineDeltaBytes = 4 * 1024;
 
 export interface DrainOptions {
   /** What else is to be written again; without it, what compaction chooses. */
@@ -72,8 +75,9 @@ async function store(core: Core, captured: Capture, compacted: Piece[]): Promise
   const isEmpty = chunks.length === 0 && captured.holes.length === 0 && removed.length === 0;
   const version = isEmpty ? 0 : numbers.map++;
   let delta: MapDelta | undefined;
+  let place = manifest.Map;
   const uploads = inParallel(puts, uploadsAtOnce, (put) => put());
-  const putDelta = async () => {
+  const describe = async () => {
     // Where one fails, others are never begun, and have no rows.
     const encoded = await Promise.race([Promise.all(rows), uploads.then(() => Promise.all(rows))]);
     delta = {
@@ -82,9 +86,9 @@ async function store(core: Core, captured: Capture, compacted: Piece[]): Promise
       rows: encoded.map((row, i) => ({ slot: slots[i] as number, row: { ...row, birth: version } })),
       extents: extentsFor(chunks, slots, captured.holes),
     };
-    await putMapObject(core, map.deltaObject(delta));
+    place = await putDelta(core, map.deltaObject(delta));
   };
-  const results = await Promise.allSettled([uploads, isEmpty ? undefined : putDelta()]);
+  const results = await Promise.allSettled([uploads, isEmpty ? undefined : describe()]);
   const failures = results.flatMap((one) => (one.status === "rejected" ? [one.reason as unknown] : []));
   const failure = failures.find((one) => one instanceof CompactionFailed) ?? failures[0];
   if (failure !== undefined) {
@@ -99,9 +103,8 @@ async function store(core: Core, captured: Capture, compacted: Piece[]): Promise
     WALNum: Math.max(manifest.WALNum, captured.sealed + 1),
   };
   if (delta !== undefined) {
-    const { Base, Deltas } = manifest.Map;
     change.BlockToObjectWALNum = numbers.map;
-    change.Map = { Base, Deltas: [...Deltas, mapKey(core.id, manifest.Epoch, version)] };
+    change.Map = place;
   }
   const freed = removed.filter(({ own }) => own).map(({ slot }) => map.chunks.row(slot) as ChunkRow);
   await ownership.swap(change);
@@ -157,29 +160,51 @@ function extentsFor(
   return extents;
 }
 
-async function putMapObject(core: Core, object: MapObject): Promise<void> {
-  const { id, env, key, ownership, counters } = core;
-  const objectKey = mapKey(id, ownership.manifest.Epoch, object.version);
-  const bytes = await encodeMapObject(object, mapCodec(env, key, objectKey));
-  await ownership.persist(() => env.store.put(objectKey, bytes, { signal: ownership.ending }));
-  counters.bytesToStore += bytes.length;
-  core.mapBytes.set(objectKey, bytes.length);
+/** Where the map is with a delta more: a small one goes into the manifest, which spares an object. */
+async function putDelta(core: Core, object: MapObject): Promise<Manifest["Map"]> {
+  const { Base, Deltas, Inline } = core.ownership.manifest.Map;
+  const { key, bytes } = await encoded(core, object);
+  const isSmall = bytes.length <= inlineDeltaBytes && inlineBytes(Inline) < core.env.inlineBytes;
+  if (!isSmall) await putMapObject(core, key, bytes);
+  core.mapBytes.set(key, bytes.length);
+  const inline = isSmall ? { [key]: Buffer.from(bytes).toString("base64") } : {};
+  return { Base, Deltas: [...Deltas, key], Inline: { ...Inline, ...inline } };
 }
 
-/** Puts a base in the place of a base and deltas that outweigh it. */
+function inlineBytes(inline: Manifest["Map"]["Inline"]): number {
+  return Object.values(inline).reduce((sum, text) => sum + text.length, 0);
+}
+
+async function encoded(core: Core, object: MapObject): Promise<{ key: string; bytes: Uint8Array }> {
+  const { id, env, ownership } = core;
+  const key = mapKey(id, ownership.manifest.Epoch, object.version);
+  return { key, bytes: await encodeMapObject(object, mapCodec(env, core.key, key)) };
+}
+
+async function putMapObject({ env, ownership, counters }: Core, key: string, bytes: Uint8Array) {
+  await ownership.persist(() => env.store.put(key, bytes, { signal: ownership.ending }));
+  counters.bytesToStore += bytes.length;
+}
+
+/** Puts a base in the place of a base and deltas that outweigh it, or that are too many. */
 async function rebase(core: Core): Promise<void> {
-  const { ownership, mapBytes, map, numbers, id } = core;
-  const { manifest } = ownership;
-  const { Base, Deltas } = manifest.Map;
+  const { ownership, mapBytes, map, numbers, id, env } = core;
+  const { Base, Deltas, Inline } = ownership.manifest.Map;
   const weight = Deltas.reduce((sum, key) => sum + (mapBytes.get(key) ?? 0), 0);
   const base = Base === null ? 0 : (mapBytes.get(Base) ?? 0);
-  if (Deltas.length <= mostDeltas && weight <= Math.max(base, lightDeltas)) return;
+  const inlined = Object.keys(Inline).length;
+  // A small base is cheaper than objects for the deltas that come.
+  const isFull = base <= lightDeltas && inlined > 0 && inlineBytes(Inline) >= env.inlineBytes;
+  const isEnough = Deltas.length - inlined <= mostDeltas && weight <= Math.max(base, lightDeltas);
+  if (isEnough && !isFull) return;
   const version = numbers.map++;
-  await putMapObject(core, await map.baseObject(version, () => core.env.pause()));
-  const key = mapKey(id, manifest.Epoch, version);
-  await ownership.swap({ BlockToObjectWALNum: numbers.map, Map: { Base: key, Deltas: [] } });
+  const { key, bytes } = await encoded(core, await map.baseObject(version, () => env.pause()));
+  await putMapObject(core, key, bytes);
+  mapBytes.set(key, bytes.length);
+  await ownership.swap({ BlockToObjectWALNum: numbers.map, Map: { Base: key, Deltas: [], Inline: {} } });
   for (const old of Base === null ? Deltas : [Base, ...Deltas]) {
     mapBytes.delete(old);
+    if (old in Inline) continue;
     if (old.startsWith(`${id}/`) && !isInSnapshot(ownership.manifest, old)) core.garbage.add(old);
   }
 }

@@ -30,5 +30,7 @@ export interface Environment {
   segmentBytes: number;
   walLimitBytes: number;
   drainBytes: number;
+  /** Of deltas, what a manifest holds itself; 0: nothing. */
+  inlineBytes: number;
   drainAfterMs: number;
 }

@@ -8,14 +8,16 @@ import { manifestKey, snapshotKey, volumePrefix } from "./paths.ts";
 import { snapshotManifests } from "./snapshots.ts";
 import type { Collected } from "./types.ts";
 
-const deletesAtOnce = 8;
+export const deletesAtOnce = 8;
+/** While somebody may wait for what the same store does for a flush. */
+const backgroundDeletes = 2;
 const chunksAtOnce = 32;
 
 /** Deletes what no manifest names any more; what cannot be deleted now stays on the list. */
-export async function sweep(core: Core): Promise<number> {
+export async function sweep(core: Core, atOnce = backgroundDeletes): Promise<number> {
   const { garbage, env, ownership } = core;
   let deleted = 0;
-  await inParallel([...garbage], deletesAtOnce, async (key) => {
+  await inParallel([...garbage], atOnce, async (key) => {
     try {
       await env.store.delete(key, { signal: ownership.ending });
       garbage.delete(key);
@@ -115,5 +117,5 @@ async function deleteOrphans(core: Core, collected: Collected, signal?: AbortSig
     garbage.add(key);
     collected.deletedBytes += sizeBytes;
   }
-  collected.deletedObjects += await sweep(core);
+  collected.deletedObjects += await sweep(core, deletesAtOnce);
 }

@@ -98,6 +98,38 @@ for (const encrypted of [false, true]) {
           assert.equal(await device.read(0, 8), "abcdefgh");
           await device.close();
         },
+        { encrypted, inlineBytes: 0 },
+      ));
+
+    it("is not opened with an altered part of the map in its manifest", () =>
+      Scene.play(
+        async (scene) => {
+          const id = await written(scene);
+          const manifest = `${id}/config.json`;
+          const whole = Buffer.from(await scene.server.bytes(manifest));
+          const { Map: place } = JSON.parse(whole.toString());
+          assert.deepEqual(Object.keys(place.Inline), place.Deltas);
+          const random = new Random(8);
+          for (let i = 0; i < 80; i += 1) {
+            const [key] = random.pick(Object.entries(place.Inline)) as [string, string];
+            await alter(scene, manifest, (bytes) => {
+              const changed = JSON.parse(bytes.toString());
+              const delta = Buffer.from(changed.Map.Inline[key], "base64");
+              const wrong = i % 4 === 0 ? delta.subarray(0, random.below(delta.length)) : delta;
+              if (i % 4 !== 0) flip(random.below(delta.length))(wrong);
+              changed.Map.Inline[key] = wrong.toString("base64");
+              return Buffer.from(JSON.stringify(changed));
+            });
+            await assert.rejects(
+              async () => scene.open(id),
+              (error) => codeOf(error) === "VOLUME_DAMAGED" && (error as Error).message.includes(key),
+            );
+            await scene.server.memory.put(manifest, whole);
+          }
+          const device = await scene.open(id);
+          assert.equal(await device.read(0, 8), "abcdefgh");
+          await device.close();
+        },
         { encrypted },
       ));
   });

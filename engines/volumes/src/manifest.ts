@@ -40,7 +40,8 @@ export interface Manifest {
   Epoch: number;
   Owner: Owner | null;
   Commit: string;
-  Map: { Base: string | null; Deltas: string[] };
+  /** `Inline`: of the deltas, those that are no objects of their own, in base64. */
+  Map: { Base: string | null; Deltas: string[]; Inline: Record<string, string> };
   Snapshots: SnapshotEntry[];
   Source: { Volume: string; Snapshot: string } | null;
   Durability: Durability;
@@ -140,10 +141,15 @@ function isOwner(value: unknown): boolean {
 
 function isMap(value: unknown): boolean {
   if (!isRecord(value)) return false;
-  const { Base, Deltas } = value;
+  const { Base, Deltas, Inline } = value;
   const isKey = (key: unknown) => typeof key === "string" && isMapKey(key);
   return (
-    (Base === null || isKey(Base)) && Array.isArray(Deltas) && Deltas.length < 2000 && Deltas.every(isKey)
+    (Base === null || isKey(Base)) &&
+    Array.isArray(Deltas) &&
+    Deltas.length < 2000 &&
+    Deltas.every(isKey) &&
+    isRecord(Inline) &&
+    Object.entries(Inline).every(([key, text]) => Deltas.includes(key) && isText(text, maxManifestBytes))
   );
 }
 

@@ -47,7 +47,12 @@ export async function loadMap(
     const coming: Promise<{ bytes: Buffer }>[] = [];
     for (const [index, objectKey] of keys.entries()) {
       for (let next = index + coming.length; next < keys.length && coming.length < ahead; next += 1) {
-        const fetched = fetchObject(env, keys[next] as string, signal);
+        const key = keys[next] as string;
+        const inline = place.Inline[key];
+        const fetched =
+          inline === undefined
+            ? fetchObject(env, key, signal)
+            : Promise.resolve({ bytes: Buffer.from(inline, "base64") });
         fetched.catch(() => undefined);
         coming.push(fetched);
       }

@@ -3,7 +3,7 @@ import type { Unreadable } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import { drain } from "./drain.ts";
 import { fail } from "./errors.ts";
-import { type CollectOptions, collectGarbage, sweep } from "./gc.ts";
+import { type CollectOptions, collectGarbage, deletesAtOnce, sweep } from "./gc.ts";
 import { Throttle } from "./limits.ts";
 import { infoOf, isVolumeSize, limitsOf } from "./manifest.ts";
 import { readRange } from "./read.ts";
@@ -315,7 +315,7 @@ export class Volume implements OpenVolume {
           await wal.remove(wal.seal());
           await wal.close().catch(() => undefined); // all of it is in the store
           await this.#sweeping;
-          if (garbage.size > 0) await sweep(this.#core);
+          if (garbage.size > 0) await sweep(this.#core, deletesAtOnce);
           await ownership.swap({
             Owner: null,
             WALNum: Math.max(ownership.manifest.WALNum, wal.lastSegment + 1),

@@ -59,6 +59,8 @@ export interface VolumesOptions {
   /** A drain begins when so much waits (512 MiB), or something has for that long (5 s). */
   drainBytes?: number;
   drainAfterMs?: number;
+  /** Of small map objects, what a manifest holds itself, about: 64 KiB. */
+  inlineBytes?: number;
   files?: Files;
   /** Undefined where somebody has the lock. Without it: a file's, where `files` is not given either. */
   lock?: (path: string) => Disposable | undefined;
@@ -168,6 +170,7 @@ function environment(options: VolumesOptions): Environment {
     log,
     segmentBytes: options.segmentBytes ?? 64 * mebibyte,
     walLimitBytes: options.walLimitBytes ?? 1024 * mebibyte,
+    inlineBytes: options.inlineBytes ?? 64 * 1024,
     drainBytes: options.drainBytes ?? 512 * mebibyte,
     drainAfterMs: options.drainAfterMs ?? 5000,
   };

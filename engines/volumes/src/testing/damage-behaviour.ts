@@ -3,14 +3,15 @@ import { buffer } from "node:stream/consumers";
 import { describe, it } from "node:test";
 import type { ObjectStore } from "@skep/objects";
 import { blockBytes } from "../types.ts";
+import type { VolumesOptions } from "../volumes.ts";
 import { code, type Place, read, text, write } from "./place.ts";
 
 const sizeBytes = 2 ** 20;
 const objBlockBytes = 64 * 1024;
 
 /** A closed volume: "a" in its first 8 blocks, "b" in 4 from the 100th, in a chunk each. */
-async function written(place: Place): Promise<string> {
-  const volumes = place.start();
+async function written(place: Place, options: Partial<VolumesOptions> = {}): Promise<string> {
+  const volumes = place.start("here", options);
   const { id } = await volumes.create({ sizeBytes, objBlockBytes });
   const volume = await volumes.open(id);
   await write(volume, 0, "a", 8 * blockBytes);
@@ -72,7 +73,7 @@ export function damageBehaviour(placeOf: () => Place): void {
 
       it(`is not opened with a map object that is ${what}`, async () => {
         const place = placeOf();
-        const id = await written(place);
+        const id = await written(place, { inlineBytes: 0 });
         const [first = ""] = await keysOf(place.store, `${id}/map/`);
         const whole = await buffer((await place.store.get(first)).body);
         await alter(place.store, first, change);

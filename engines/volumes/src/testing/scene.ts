@@ -15,6 +15,7 @@ const calm: RunSettings = {
   segmentBytes: 64 * 1024,
   walLimitBytes: 512 * 1024,
   drainBytes: 128 * 1024,
+  inlineBytes: 64 * 1024,
   cacheBytes: 0,
   faults: noFaults,
   diskFull: 0,

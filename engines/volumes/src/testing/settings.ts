@@ -12,6 +12,7 @@ export interface RunSettings {
   segmentBytes: number;
   walLimitBytes: number;
   drainBytes: number;
+  inlineBytes: number;
   cacheBytes: number;
   faults: StoreFaults;
   /** How often a write to the local disk finds it full, and a flush of it fails. */
@@ -37,6 +38,7 @@ export function randomSettings(random: Random): RunSettings {
     segmentBytes,
     walLimitBytes: segmentBytes * (3 + random.below(8)),
     drainBytes: segmentBytes * (1 + random.below(2)),
+    inlineBytes: random.pick([0, 1, 4, 64]) * kibibyte,
     cacheBytes: random.pick([0, 64, 1024]) * kibibyte,
     faults: {
       ...noFaults,

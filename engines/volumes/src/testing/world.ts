@@ -66,7 +66,7 @@ export class World {
   /** The volumes as the process on a host has them, newly started. */
   start(host: Host): VolumeStore {
     const { schedule, files, name } = host;
-    const { cacheBytes, segmentBytes, walLimitBytes, drainBytes } = this.settings;
+    const { cacheBytes, segmentBytes, walLimitBytes, drainBytes, inlineBytes } = this.settings;
     let nanoseconds = 0;
     return openVolumes({
       store: this.server.connect(schedule),
@@ -90,6 +90,7 @@ export class World {
       segmentBytes,
       walLimitBytes,
       drainBytes,
+      inlineBytes,
     });
   }
 
