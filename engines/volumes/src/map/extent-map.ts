@@ -1,49 +1,34 @@
-/** Sources that are no segment and no chunk: nothing is there; or zeroes are, whatever lies below. */
-export const hole = 0xffffffff;
-export const zero = 0xfffffffe;
+import {
+  advance,
+  endOf,
+  hole,
+  type Page,
+  pageBlocks,
+  pageOverhead,
+  type Runs,
+  search,
+  splice,
+  startOf,
+  type Totals,
+  type Visit,
+  wholePage,
+  zero,
+} from "./extent-page.ts";
 
-export type Visit = (block: number, count: number, source: number, position: number) => void;
+export { hole, type Visit, zero } from "./extent-page.ts";
 
-const pageBlocks = 4096;
 const directoryPages = 1024;
 const directoryBlocks = pageBlocks * directoryPages;
 const maxBlocks = 2 ** 32;
 
-/** What the engine takes for a page beside its words, about. */
-const pageOverhead = 240;
+/** What the engine takes for each, about. */
 const directoryOverhead = directoryPages * 8 + 64;
-
-/**
- * Sorted extents of 4,096 blocks, three words each: start (12 bits) and length - 1 (12 bits), source, position.
- * A shared page (of one long run of zeroes) lies in many places and is copied before it changes.
- */
-interface Page {
-  words: Uint32Array;
-  used: number;
-  shared: boolean;
-}
+const emptyBytes = 256;
 
 interface Directory {
   pages: (Page | undefined)[];
   used: number;
   shared: boolean;
-}
-
-const startOf = (word: number): number => word & 0xfff;
-const endOf = (word: number): number => (word & 0xfff) + ((word >>> 12) & 0xfff) + 1;
-const pack = (start: number, end: number): number => start | ((end - start - 1) << 12);
-
-/** The index of the first extent that ends behind `at`. */
-function search(page: Page, at: number): number {
-  const { words } = page;
-  let low = 0;
-  let high = page.used;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (endOf(words[middle * 3] as number) > at) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }
 
 /**
@@ -54,34 +39,31 @@ function search(page: Page, at: number): number {
 export class ExtentMap {
   foundSource = hole;
   foundPosition = 0;
-  readonly #step: number;
+  readonly #runs: Runs;
+  readonly #totals: Totals;
   #directories: (Directory | undefined)[] = [];
-  #blocks = 0;
-  #extents = 0;
-  #memoryBytes = 256;
 
   constructor(step: number) {
-    this.#step = step;
+    this.#totals = { blocks: 0, extents: 0, memoryBytes: emptyBytes };
+    this.#runs = { step, totals: this.#totals };
   }
 
   get blocks(): number {
-    return this.#blocks;
+    return this.#totals.blocks;
   }
 
   /** Runs that a page's border cuts count once a page. */
   get extents(): number {
-    return this.#extents;
+    return this.#totals.extents;
   }
 
   get memoryBytes(): number {
-    return this.#memoryBytes + this.#directories.length * 8;
+    return this.#totals.memoryBytes + this.#directories.length * 8;
   }
 
   clear(): void {
     this.#directories = [];
-    this.#blocks = 0;
-    this.#extents = 0;
-    this.#memoryBytes = 256;
+    Object.assign(this.#totals, { blocks: 0, extents: 0, memoryBytes: emptyBytes });
   }
 
   /** `replaced` is told each run that was there before (no holes), before it goes. */
@@ -91,7 +73,7 @@ export class ExtentMap {
       return;
     }
     const end = checkedEnd(block, count);
-    const step = source === zero ? 0 : this.#step;
+    const step = source === zero ? 0 : this.#runs.step;
     let sharedPage: Page | undefined;
     let sharedDirectory: Directory | undefined;
     for (let at = block; at < end; ) {
@@ -105,8 +87,8 @@ export class ExtentMap {
           shared: true,
         };
         this.#putDirectory(index, sharedDirectory);
-        this.#blocks += directoryBlocks;
-        this.#extents += directoryPages;
+        this.#totals.blocks += directoryBlocks;
+        this.#totals.extents += directoryPages;
         at += directoryBlocks;
         continue;
       }
@@ -119,12 +101,12 @@ export class ExtentMap {
         sharedPage ??= wholePage(source, position);
         directory.pages[slot] = sharedPage;
         directory.used++;
-        this.#blocks += pageBlocks;
-        this.#extents++;
+        this.#totals.blocks += pageBlocks;
+        this.#totals.extents++;
       } else {
         const page = this.#ownPage(directory, slot);
         const place = (position + (at - block) * step) >>> 0;
-        this.#splice(page, at - start, start, stop, source, place, replaced);
+        splice(this.#runs, page, at - start, start, stop, source, place, replaced);
       }
       at += stop - start;
     }
@@ -211,7 +193,7 @@ export class ExtentMap {
           const clipped = Math.max(first, start);
           const until = Math.min(endOf(words[i] as number), stop);
           const source = words[i + 1] as number;
-          const position = this.#advance(source, words[i + 2] as number, clipped - first);
+          const position = advance(this.#runs.step, source, words[i + 2] as number, clipped - first);
           if (from < base + clipped) visit(from, base + clipped - from, hole, 0);
           visit(base + clipped, until - clipped, source, position);
           from = base + until;
@@ -241,7 +223,7 @@ export class ExtentMap {
     if (first > start) return Math.min(most, first - start);
     const source = page.words[i + 1] as number;
     this.foundSource = source;
-    this.foundPosition = this.#advance(source, page.words[i + 2] as number, start - first);
+    this.foundPosition = advance(this.#runs.step, source, page.words[i + 2] as number, start - first);
     return Math.min(most, endOf(word) - start);
   }
 
@@ -274,10 +256,6 @@ export class ExtentMap {
     });
   }
 
-  #advance(source: number, position: number, blocks: number): number {
-    return source === zero ? position : (position + blocks * this.#step) >>> 0;
-  }
-
   #tell(page: Page, base: number, replaced: Visit): void {
     for (let i = 0; i < page.used * 3; i += 3) {
       const word = page.words[i] as number;
@@ -299,7 +277,7 @@ export class ExtentMap {
       used: directory?.used ?? 0,
       shared: false,
     };
-    this.#memoryBytes += directoryOverhead;
+    this.#totals.memoryBytes += directoryOverhead;
     this.#putDirectory(index, own);
     return own;
   }
@@ -313,7 +291,7 @@ export class ExtentMap {
       shared: false,
     };
     if (page === undefined) directory.used++;
-    this.#memoryBytes += pageOverhead + own.words.byteLength;
+    this.#totals.memoryBytes += pageOverhead + own.words.byteLength;
     directory.pages[slot] = own;
     return own;
   }
@@ -324,11 +302,11 @@ export class ExtentMap {
     if (directory.shared) {
       const { words } = directory.pages[0] as Page;
       replaced?.(index * directoryBlocks, directoryBlocks, words[1] as number, words[2] as number);
-      this.#blocks -= directoryBlocks;
-      this.#extents -= directoryPages;
+      this.#totals.blocks -= directoryBlocks;
+      this.#totals.extents -= directoryPages;
     } else {
       for (let slot = 0; slot < directoryPages; slot++) this.#dropPage(directory, index, slot, replaced);
-      this.#memoryBytes -= directoryOverhead;
+      this.#totals.memoryBytes -= directoryOverhead;
     }
     this.#directories[index] = undefined;
     while (this.#directories.length > 0 && this.#directories.at(-1) === undefined) this.#directories.pop();
@@ -340,10 +318,10 @@ export class ExtentMap {
     if (replaced !== undefined) this.#tell(page, index * directoryBlocks + slot * pageBlocks, replaced);
     for (let i = 0; i < page.used * 3; i += 3) {
       const word = page.words[i] as number;
-      this.#blocks -= endOf(word) - startOf(word);
+      this.#totals.blocks -= endOf(word) - startOf(word);
     }
-    this.#extents -= page.used;
-    if (!page.shared) this.#memoryBytes -= pageOverhead + page.words.byteLength;
+    this.#totals.extents -= page.used;
+    if (!page.shared) this.#totals.memoryBytes -= pageOverhead + page.words.byteLength;
     directory.pages[slot] = undefined;
     directory.used--;
   }
@@ -355,135 +333,11 @@ export class ExtentMap {
     } else {
       const page = this.#ownPage(directory, slot);
       const base = index * directoryBlocks + slot * pageBlocks;
-      this.#splice(page, base, start, stop, hole, 0, replaced);
+      splice(this.#runs, page, base, start, stop, hole, 0, replaced);
       if (page.used === 0) this.#dropPage(directory, index, slot);
     }
     if (directory.used === 0) this.#dropDirectory(index);
   }
-
-  /** Puts a run in the place of whatever lies in [start, stop) of a page; of a hole, takes that out. */
-  #splice(
-    page: Page,
-    base: number,
-    start: number,
-    stop: number,
-    source: number,
-    position: number,
-    replaced?: Visit,
-  ): void {
-    let { words } = page;
-    let first = search(page, start);
-    let last = first;
-    let left = -1; // where the part that stays before `start` begins, and the one behind `stop` ends
-    let right = -1;
-    let rightSource = 0;
-    let rightPosition = 0;
-    for (; last < page.used; last++) {
-      const word = words[last * 3] as number;
-      const from = startOf(word);
-      if (from >= stop) break;
-      const until = endOf(word);
-      const was = words[last * 3 + 1] as number;
-      const place = words[last * 3 + 2] as number;
-      const clipped = Math.max(from, start);
-      const clippedEnd = Math.min(until, stop);
-      if (replaced !== undefined) {
-        replaced(base + clipped, clippedEnd - clipped, was, this.#advance(was, place, clipped - from));
-      }
-      this.#blocks -= clippedEnd - clipped;
-      if (from < start) left = from;
-      if (until > stop) {
-        right = until;
-        rightSource = was;
-        rightPosition = this.#advance(was, place, stop - from);
-      }
-    }
-    let leftSource = 0;
-    let leftPosition = 0;
-    if (left >= 0) {
-      leftSource = words[first * 3 + 1] as number;
-      leftPosition = words[first * 3 + 2] as number;
-    }
-    let newStart = start;
-    let newStop = stop;
-    let newPosition = position;
-    if (source !== hole) {
-      this.#blocks += stop - start;
-      // neighbours that continue the run, or that it continues, become part of it
-      if (left < 0 && first > 0 && endOf(words[first * 3 - 3] as number) === start) {
-        first--;
-        left = startOf(words[first * 3] as number);
-        leftSource = words[first * 3 + 1] as number;
-        leftPosition = words[first * 3 + 2] as number;
-      }
-      if (
-        left >= 0 &&
-        leftSource === source &&
-        this.#advance(source, leftPosition, start - left) === position
-      ) {
-        newStart = left;
-        newPosition = leftPosition;
-        left = -1;
-      }
-      if (right < 0 && last < page.used && startOf(words[last * 3] as number) === stop) {
-        right = endOf(words[last * 3] as number);
-        rightSource = words[last * 3 + 1] as number;
-        rightPosition = words[last * 3 + 2] as number;
-        last++;
-      }
-      if (
-        right >= 0 &&
-        rightSource === source &&
-        this.#advance(source, position, stop - start) === rightPosition
-      ) {
-        newStop = right;
-        right = -1;
-      }
-    }
-    const pieces = (left >= 0 ? 1 : 0) + (source === hole ? 0 : 1) + (right >= 0 ? 1 : 0);
-    words = this.#makeRoom(page, first, last, pieces);
-    let i = first * 3;
-    if (left >= 0) {
-      words[i] = pack(left, start);
-      words[i + 1] = leftSource;
-      words[i + 2] = leftPosition;
-      i += 3;
-    }
-    if (source !== hole) {
-      words[i] = pack(newStart, newStop);
-      words[i + 1] = source;
-      words[i + 2] = newPosition;
-      i += 3;
-    }
-    if (right >= 0) {
-      words[i] = pack(stop, right);
-      words[i + 1] = rightSource;
-      words[i + 2] = rightPosition;
-    }
-  }
-
-  /** Makes the extents [first, last) of a page `pieces` long; their words are to be written. */
-  #makeRoom(page: Page, first: number, last: number, pieces: number): Uint32Array {
-    const used = page.used + pieces - (last - first);
-    const { words } = page;
-    if (used * 3 > words.length || used * 6 + 24 < words.length) {
-      // an eighth to a quarter of slack: memory is dearer here than copying a page now and then
-      const grown = new Uint32Array((used + Math.min(96, (used >>> 2) + 1)) * 3);
-      grown.set(words.subarray(0, first * 3));
-      grown.set(words.subarray(last * 3, page.used * 3), (first + pieces) * 3);
-      this.#memoryBytes += grown.byteLength - words.byteLength;
-      page.words = grown;
-    } else if (pieces !== last - first && last < page.used) {
-      words.copyWithin((first + pieces) * 3, last * 3, page.used * 3);
-    }
-    this.#extents += used - page.used;
-    page.used = used;
-    return page.words;
-  }
-}
-
-function wholePage(source: number, position: number): Page {
-  return { words: Uint32Array.of(pack(0, pageBlocks), source, position), used: 1, shared: true };
 }
 
 function checkedEnd(block: number, count: number): number {
