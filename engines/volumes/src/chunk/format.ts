@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { openBytes, sealBytes, tagBytes, type VolumeKey } from "../keys.ts";
 import { blockBytes, type Compression } from "../types.ts";
@@ -254,7 +255,7 @@ export function decodeFrame(
   frame: ChunkFrame,
   stored: Uint8Array,
   frameNumber: number,
-  secret: Uint8Array | undefined,
+  secret: KeyObject | undefined,
   decompress: (bytes: Uint8Array, maxBytes: number) => Uint8Array,
 ): Uint8Array {
   const where = `blocks ${frame.ordinal} to ${frame.ordinal + frame.blocks - 1}`;

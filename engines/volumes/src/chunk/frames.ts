@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { blockBytes } from "../types.ts";
 import { ChunkDamaged, type ChunkHeader, decodeFrame, isWhole } from "./format.ts";
 
@@ -41,7 +42,7 @@ export function blocksIn(
   header: ChunkHeader,
   range: FrameRange,
   bytes: Uint8Array,
-  open: { secret: Uint8Array | undefined; decompress(bytes: Uint8Array, maxBytes: number): Uint8Array },
+  open: { secret: KeyObject | undefined; decompress(bytes: Uint8Array, maxBytes: number): Uint8Array },
 ): Uint8Array[] {
   const { ordinal, count } = range;
   if (header.frameBlocks === 1 && !header.encrypted && bytes.length === count * blockBytes) return [bytes];

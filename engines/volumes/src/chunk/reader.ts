@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { zstdDecompressSync } from "node:zlib";
 import { isErrno } from "@skep/base";
 import type { ObjectStore } from "@skep/objects";
@@ -51,7 +52,7 @@ export interface ChunkReadHints {
 interface Opened {
   header: ChunkHeader;
   source: ChunkSource;
-  secret: Uint8Array | undefined;
+  secret: KeyObject | undefined;
   /** Reads under way: it is closed after them. */
   users: number;
   isGone: boolean;

@@ -29,7 +29,7 @@ export interface CompactionRule {
 type Pause = () => Promise<void>;
 
 /** Extents that are looked at between two pauses. */
-const slice = 20_000;
+const slice = 8_000;
 
 /**
  * What the store holds of a volume: block -> (chunk slot, ordinal), the chunks, and whose they are. It changes by

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createSecretKey } from "node:crypto";
 import { mkdtemp, readdir, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
@@ -35,7 +36,7 @@ describe("the write-ahead log on a real disk", () => {
       word: 7n,
       epoch: 1,
       firstSegment: 1,
-      key: isEncrypted ? { segmentKey: (_, number) => Buffer.alloc(32, number) } : null,
+      key: isEncrypted ? { segmentKey: (_, number) => createSecretKey(Buffer.alloc(32, number)) } : null,
       segmentBytes: 256 * 1024,
       random: (count) => random.bytes(count),
       pace,

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createSecretKey } from "node:crypto";
 import { describe, it } from "node:test";
 import { Random, Schedule, SimulatedFiles } from "@skep/objects/simulation";
 import { Pace } from "../pace.ts";
@@ -315,7 +316,7 @@ describe("segments that are not the log's", () => {
   it("are refused where they are encrypted and the volume is not", async () => {
     const scene = new Scene();
     await scene.run(async () => {
-      await fill(await scene.open({ key: { segmentKey: () => Buffer.alloc(32, 1) } }), [1]);
+      await fill(await scene.open({ key: { segmentKey: () => createSecretKey(Buffer.alloc(32, 1)) } }), [1]);
       await assert.rejects(scene.open(), { code: "VOLUME_DAMAGED" });
     });
   });

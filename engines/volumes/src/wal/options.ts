@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import type { Files } from "@skep/objects/files";
 import type { Pace } from "../pace.ts";
 import type { ReplayEntry } from "./scan.ts";
@@ -10,7 +11,7 @@ export interface Placed {
 
 /** What of a volume's key the log needs: 32 bytes for one segment (keys.ts). */
 export interface SegmentKeys {
-  segmentKey(salt: bigint, number: number): Uint8Array;
+  segmentKey(salt: bigint, number: number): KeyObject;
 }
 
 export interface WalOptions {

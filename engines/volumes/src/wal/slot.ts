@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from "node:crypto";
+import { createCipheriv, createDecipheriv, type KeyObject } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { blockBytes } from "../types.ts";
 import type { SegmentKeys } from "./options.ts";
@@ -29,10 +29,8 @@ export interface SlotContext {
   encrypted: boolean;
 }
 
-/** The key becomes an object once: a cipher made from bytes takes three times as long as the block. */
 export function slotContext(salt: bigint, number: number, keys: SegmentKeys | null): SlotContext {
-  const key = keys === null ? null : createSecretKey(keys.segmentKey(salt, number));
-  return { salt, encrypted: keys !== null, key };
+  return { salt, encrypted: keys !== null, key: keys?.segmentKey(salt, number) ?? null };
 }
 
 /** Bytes of a slot itself. */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createSecretKey } from "node:crypto";
 import { describe, it } from "node:test";
 import { Random, Schedule, SimulatedFiles } from "@skep/objects/simulation";
 import { Pace } from "../pace.ts";
@@ -9,7 +10,10 @@ import { Wal, type WalEntry } from "./wal.ts";
 const seeds = Number(process.env.SKEP_CRASH_SEEDS ?? 100);
 const blocks = 12;
 const directory = "/v/wal";
-const key = { segmentKey: (salt: bigint, number: number) => Buffer.alloc(32, Number(salt & 0xffn) ^ number) };
+const key = {
+  segmentKey: (salt: bigint, number: number) =>
+    createSecretKey(Buffer.alloc(32, Number(salt & 0xffn) ^ number)),
+};
 
 /** One write of a block. `value` 0: zeroes. */
 interface Version {
