@@ -37,6 +37,11 @@ export const volumeErrors = {
     message: 'bytes {offset} to {end} are not within volume "{id}" of {sizeBytes} bytes',
     status: 400,
   },
+  VOLUME_GIVEN_UP: {
+    message: 'nobody waits any longer for work on volume "{id}"{why}; {end}',
+    hint: "see what has become of it: skep vol show {id}",
+    status: 499,
+  },
   VOLUME_CLOSED: { message: 'volume "{id}" is closed', status: 409 },
   VOLUME_VERSION: {
     message: 'the manifest of volume "{id}" has version {version}; this skep knows {known}',

@@ -93,11 +93,14 @@ function wasteful(core: Core, unreadable: Unreadable): { slot: number; name: str
 /** What lies in the store and no manifest names: left by crashes, and by owners before this one. */
 async function deleteOrphans(core: Core, collected: Collected, signal?: AbortSignal): Promise<void> {
   const { id, env, ownership, map, garbage } = core;
-  const found = await ownership.persist(async () => {
-    const objects: { key: string; sizeBytes: number }[] = [];
-    for await (const object of listObjects(env.store, volumePrefix(id), signal)) objects.push(object);
-    return objects;
-  });
+  const found = await ownership.persist(
+    async () => {
+      const objects: { key: string; sizeBytes: number }[] = [];
+      for await (const object of listObjects(env.store, volumePrefix(id), signal)) objects.push(object);
+      return objects;
+    },
+    () => signal?.aborted === true, // no trying helps then
+  );
   const snapshots = await snapshotManifests(core);
   // Had another one taken the volume before this, some of what was found might be its.
   await ownership.swap({});

@@ -78,6 +78,11 @@ export interface VolumeStatistics {
   fenced: boolean;
 }
 
+/** A verb that is given up fails with VOLUME_GIVEN_UP at once. If it had begun, it is left to itself. */
+export interface VerbOptions {
+  signal?: AbortSignal | undefined;
+}
+
 /** An open volume. Offsets and lengths in bytes, of any alignment. */
 export interface OpenVolume extends BlockDevice, AsyncDisposable {
   readonly id: string;
@@ -86,12 +91,12 @@ export interface OpenVolume extends BlockDevice, AsyncDisposable {
   /** Puts all that was answered before into the store; settles after the manifest's swap. */
   drain(options?: { signal?: AbortSignal }): Promise<void>;
   /** Grows (VOLUME_SHRINK otherwise); in the manifest when it returns. */
-  resize(sizeBytes: number): Promise<void>;
-  change(settings: Partial<VolumeSettings>): Promise<void>;
+  resize(sizeBytes: number, options?: VerbOptions): Promise<void>;
+  change(settings: Partial<VolumeSettings>, options?: VerbOptions): Promise<void>;
   /** All that was answered before; no data is copied. SNAPSHOT_EXISTS where the name is taken. */
-  snapshot(options?: { name?: string; id?: string }): Promise<SnapshotInfo>;
+  snapshot(options?: { name?: string; id?: string } & VerbOptions): Promise<SnapshotInfo>;
   /** SNAPSHOT_NEEDED while a clone needs it. */
-  removeSnapshot(id: string): Promise<void>;
+  removeSnapshot(id: string, options?: VerbOptions): Promise<void>;
   /** Compacts, deletes what nobody needs, orphans of crashes included. */
   collectGarbage(options?: {
     signal?: AbortSignal;

@@ -4,6 +4,7 @@ import type { Core } from "./core.ts";
 import { drain } from "./drain.ts";
 import { fail } from "./errors.ts";
 import { type CollectOptions, collectGarbage, deletesAtOnce, sweep } from "./gc.ts";
+import { givenUp, unlessAborted } from "./giving-up.ts";
 import { Throttle } from "./limits.ts";
 import { infoOf, isVolumeSize, limitsOf } from "./manifest.ts";
 import { readRange } from "./read.ts";
@@ -13,6 +14,7 @@ import type {
   Collected,
   OpenVolume,
   SnapshotInfo,
+  VerbOptions,
   VolumeInfo,
   VolumeSettings,
   VolumeStatistics,
@@ -245,10 +247,10 @@ export class Volume implements OpenVolume {
 
   // --- verbs ---------------------------------------------------------------------------------
 
-  async resize(sizeBytes: number): Promise<void> {
+  async resize(sizeBytes: number, { signal }: VerbOptions = {}): Promise<void> {
     this.#check(0, 1);
     if (!isVolumeSize(sizeBytes)) throw sizeWrong(sizeBytes);
-    await this.#exclusive(async () => {
+    await this.#verb(signal, async () => {
       if (sizeBytes < this.sizeBytes) {
         throw fail("VOLUME_SHRINK", { id: this.id, sizeBytes: this.sizeBytes });
       }
@@ -256,10 +258,10 @@ export class Volume implements OpenVolume {
     });
   }
 
-  async change(settings: Partial<VolumeSettings>): Promise<void> {
+  async change(settings: Partial<VolumeSettings>, { signal }: VerbOptions = {}): Promise<void> {
     this.#check(0, 1);
     const { ownership } = this.#core;
-    await this.#exclusive(async () => {
+    await this.#verb(signal, async () => {
       const { Durability, Compression, Limits } = ownership.manifest;
       const { durability = Durability, compression = Compression, limits } = settings;
       await ownership.swap({
@@ -267,30 +269,38 @@ export class Volume implements OpenVolume {
         Compression: compression,
         Limits: limits === undefined ? Limits : { Iops: limits.iops, BytesPerSecond: limits.bytesPerSecond },
       });
+      this.#throttle.change(limitsOf(ownership.manifest));
     });
-    this.#throttle.change(limitsOf(ownership.manifest));
   }
 
-  async snapshot(options: { name?: string; id?: string } = {}): Promise<SnapshotInfo> {
+  async snapshot(options: { name?: string; id?: string } & VerbOptions = {}): Promise<SnapshotInfo> {
     this.#check(0, 1);
-    return this.#working(() => takeSnapshot(this.#core, this.#unreadable, options));
+    return this.#verb(options.signal, () => takeSnapshot(this.#core, this.#unreadable, options));
   }
 
-  async removeSnapshot(id: string): Promise<void> {
+  async removeSnapshot(id: string, { signal }: VerbOptions = {}): Promise<void> {
     this.#check(0, 1);
-    await this.#working(() => removeSnapshot(this.#core, this.#unreadable, id));
+    await this.#verb(signal, () => removeSnapshot(this.#core, this.#unreadable, id));
   }
 
   async collectGarbage(options: CollectOptions = {}): Promise<Collected> {
     this.#check(0, 1);
-    return this.#working(() => collectGarbage(this.#core, this.#unreadable, options));
+    return this.#verb(options.signal, () => collectGarbage(this.#core, this.#unreadable, options));
   }
 
-  async #working<T>(work: () => Promise<T>): Promise<T> {
+  /** Given up before its turn it does nothing; later, it is left to itself. */
+  async #verb<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    let hasBegun = false;
+    const done = this.#exclusive(() => {
+      signal?.throwIfAborted();
+      hasBegun = true;
+      return work().finally(() => this.#after());
+    });
     try {
-      return await this.#exclusive(work);
-    } finally {
-      this.#after();
+      return await unlessAborted(done, signal);
+    } catch (error) {
+      if (signal?.aborted !== true || error !== signal.reason) throw error;
+      throw givenUp(this.#core, hasBegun, error);
     }
   }
 
@@ -353,19 +363,4 @@ export function sizeWrong(sizeBytes: number): Error {
   const why =
     sizeBytes % blockBytes === 0 ? "it is not within 4096 and 16 TiB" : "it is not a multiple of 4096";
   return fail("VOLUME_SIZE", { sizeBytes, why });
-}
-
-/** Who gives up waiting leaves the work to itself. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  work.catch(() => undefined);
-  signal.throwIfAborted();
-  const given = Promise.withResolvers<never>();
-  const abort = () => given.reject(signal.reason as Error);
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    return await Promise.race([work, given.promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }
