@@ -27,6 +27,8 @@ type Told<T> = { done: number; total: number } | { result: T };
 
 const walWarnBytes = 768 * 1024 ** 2;
 const tries = 3;
+/** What is wrong with a volume is in storaged's memory, or not known. */
+const askLimitMs = 2000;
 
 /** Volumes as the control API and machines see them; all of it is done by storaged. */
 export class VolumeService implements VolumeEngine, VolumeAccess {
@@ -66,6 +68,39 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
     }
   }
 
+  /** Asks for what may wait for the volume's store. */
+  #verb<T>(
+    volume: string,
+    signal: AbortSignal,
+    call: { method: "POST" | "PUT" | "DELETE"; path: string; body?: unknown },
+  ): Promise<T> {
+    return this.#patiently(volume, signal, async () => {
+      await this.#storaged.start();
+      return this.#storaged.call<T>({ ...call, signal });
+    });
+  }
+
+  /** Who gives up is told at once why it took so long; what storaged has begun it ends by itself. */
+  async #patiently<T>(volume: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw signal.aborted ? await this.#givenUp(volume, error) : error;
+    }
+  }
+
+  async #givenUp(volume: string, cause: unknown): Promise<Error> {
+    const signal = AbortSignal.timeout(askLimitMs);
+    const asked = this.#storaged.call<Volume>({ method: "GET", path: pathOf(volume), signal });
+    const { problem } = await asked.catch(() => ({ problem: null }));
+    const why = problem === null ? "" : `; the store of "${volume}" does not answer (${problem})`;
+    return new SkepError("CANCELLED", `cancelled${why}; what has begun is left to itself`, {
+      status: 499,
+      hint: `see what has become of it: skep vol show ${volume}`,
+      cause,
+    });
+  }
+
   /** Of storaged's long work: passes its progress on, returns its result. */
   async #follow<T>(path: string, phase: string, { signal, report }: Work): Promise<T> {
     await this.#storaged.start();
@@ -96,12 +131,14 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
     return this.#ask("POST", "/volumes/adopt", request);
   }
 
-  edit(volume: string, change: VolumeEdit): Promise<Volume> {
-    return this.#ask("PUT", pathOf(volume), change);
+  edit(volume: string, change: VolumeEdit, signal: AbortSignal): Promise<Volume> {
+    return this.#verb(volume, signal, { method: "PUT", path: pathOf(volume), body: change });
   }
 
-  resize(volume: string, sizeBytes: number): Promise<Volume> {
-    return this.#ask("POST", `${pathOf(volume)}/resize`, { sizeBytes });
+  resize(volume: string, sizeBytes: number, { signal, report }: Work): Promise<Volume> {
+    report({ phase: `growing ${volume}` });
+    const path = `${pathOf(volume)}/resize`;
+    return this.#verb(volume, signal, { method: "POST", path, body: { sizeBytes } });
   }
 
   takeOver(volume: string): Promise<void> {
@@ -113,13 +150,15 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
     await this.#ask("POST", `${pathOf(volume)}/remove`, request);
   }
 
-  snapshot(volume: string, request: SnapshotCreate, { report }: Work): Promise<VolumeSnapshot> {
+  snapshot(volume: string, request: SnapshotCreate, { signal, report }: Work): Promise<VolumeSnapshot> {
     report({ phase: `taking a snapshot of ${volume}` });
-    return this.#ask("POST", `${pathOf(volume)}/snapshots`, request);
+    const path = `${pathOf(volume)}/snapshots`;
+    return this.#verb(volume, signal, { method: "POST", path, body: request });
   }
 
-  removeSnapshot(volume: string, snapshot: string): Promise<void> {
-    return this.#ask("DELETE", `${pathOf(volume)}/snapshots/${encodeURIComponent(snapshot)}`);
+  removeSnapshot(volume: string, snapshot: string, signal: AbortSignal): Promise<void> {
+    const path = `${pathOf(volume)}/snapshots/${encodeURIComponent(snapshot)}`;
+    return this.#verb(volume, signal, { method: "DELETE", path });
   }
 
   clone(request: VolumeClone, { report }: Work): Promise<Volume> {
@@ -128,7 +167,10 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
   }
 
   collectGarbage(volume: string, work: Work): Promise<VolumeGarbage> {
-    return this.#follow(`${pathOf(volume)}/gc`, `collecting garbage of ${volume}`, work);
+    const collect = () => {
+      return this.#follow<VolumeGarbage>(`${pathOf(volume)}/gc`, `collecting garbage of ${volume}`, work);
+    };
+    return this.#patiently(volume, work.signal, collect);
   }
 
   check(volume: string, work: Work): Promise<VolumeCheckReport> {

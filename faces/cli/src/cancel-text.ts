@@ -25,6 +25,8 @@ export function cancelText(id: JobId, params: CancelParameters): string {
     case "detachVolume":
     case "checkVolume":
     case "collectVolumeGarbage":
+    case "createSnapshot":
+    case "resizeVolume":
       return "cancelling";
     case "pullImage":
       return "cancelling; what was downloaded is kept for the next pull";

@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import { ErrorResponse } from "@skep/api/schemas";
-import type { FastifyBaseLogger, FastifyInstance } from "fastify";
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply } from "fastify";
 import { type TSchema, Type } from "typebox";
 import type { ImageEngine, MachineEngine, StorageEngine, VolumeEngine } from "./engines.ts";
 import type { Events } from "./events.ts";
@@ -39,6 +39,13 @@ export interface Context {
   fingerprint(): Promise<string>;
   /** Ends skepd after the answer has left; machines run on. */
   shutdown(): void;
+}
+
+/** Aborted when whoever asked has gone, or has the answer. */
+export function untilGone({ raw }: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  raw.once("close", () => gone.abort());
+  return gone.signal;
 }
 
 /** Answers of a route: one good one, and the error's shape for all others. */

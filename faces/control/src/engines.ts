@@ -125,20 +125,23 @@ export interface VolumeGarbage {
   rewrittenBytes: number;
 }
 
-/** Volumes. Each is named by id or name; a snapshot of it by id or name. Whatever is asked of it starts storaged. */
+/**
+ * Volumes. Each is named by id or name; a snapshot of it by id or name. Whatever is asked of it starts storaged.
+ * What is cancelled while the store does not answer fails with CANCELLED, which says so.
+ */
 export interface VolumeEngine {
   list(): Promise<Volume[]>;
   get(volume: string): Promise<Volume>;
   create(request: VolumeCreate): Promise<Volume>;
   adopt(request: VolumeAdopt): Promise<Volume>;
-  edit(volume: string, change: VolumeEdit): Promise<Volume>;
+  edit(volume: string, change: VolumeEdit, signal: AbortSignal): Promise<Volume>;
   /** Served clients have connected anew, and know the size, when it returns. */
-  resize(volume: string, sizeBytes: number): Promise<Volume>;
+  resize(volume: string, sizeBytes: number, work: Work): Promise<Volume>;
   /** Fences the host that has it open. */
   takeOver(volume: string): Promise<void>;
   remove(volume: string, request: VolumeRemove, work: Work): Promise<void>;
   snapshot(volume: string, request: SnapshotCreate, work: Work): Promise<VolumeSnapshot>;
-  removeSnapshot(volume: string, snapshot: string): Promise<void>;
+  removeSnapshot(volume: string, snapshot: string, signal: AbortSignal): Promise<void>;
   clone(request: VolumeClone, work: Work): Promise<Volume>;
   collectGarbage(volume: string, work: Work): Promise<VolumeGarbage>;
   check(volume: string, work: Work): Promise<VolumeCheckReport>;

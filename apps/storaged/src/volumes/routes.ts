@@ -27,7 +27,7 @@ export function volumeRoutes(volumes: Volumes): JsonRoute[] {
     {
       method: "POST",
       path: "/volumes/clone",
-      handle: ({ body }) => volumes.clone(body as VolumeClone & { forExport?: string }),
+      handle: ({ body, signal }) => volumes.clone(body as VolumeClone & { forExport?: string }, { signal }),
     },
     {
       method: "POST",
@@ -47,12 +47,14 @@ export function volumeRoutes(volumes: Volumes): JsonRoute[] {
     {
       method: "PUT",
       path: "/volumes/:volume",
-      handle: (request) => volumes.edit(volume(request), request.body as VolumeEdit),
+      handle: (request) =>
+        volumes.edit(volume(request), request.body as VolumeEdit, { signal: request.signal }),
     },
     {
       method: "POST",
       path: "/volumes/:volume/resize",
-      handle: (request) => volumes.resize(volume(request), (request.body as VolumeResize).sizeBytes),
+      handle: (request) =>
+        volumes.resize(volume(request), (request.body as VolumeResize).sizeBytes, { signal: request.signal }),
     },
     {
       method: "POST",
@@ -82,12 +84,18 @@ export function volumeRoutes(volumes: Volumes): JsonRoute[] {
     {
       method: "POST",
       path: "/volumes/:volume/snapshots",
-      handle: (request) => volumes.snapshot(volume(request), (request.body as { name?: string }).name),
+      handle: (request) => {
+        const { name } = request.body as { name?: string };
+        return volumes.snapshot(volume(request), name, { signal: request.signal });
+      },
     },
     {
       method: "DELETE",
       path: "/volumes/:volume/snapshots/:snapshot",
-      handle: (request) => volumes.removeSnapshot(volume(request), request.params.snapshot as string),
+      handle: (request) => {
+        const { snapshot } = request.params as { snapshot: string };
+        return volumes.removeSnapshot(volume(request), snapshot, { signal: request.signal });
+      },
     },
     {
       method: "POST",

@@ -12,7 +12,7 @@ import type {
   VolumeSnapshot,
 } from "@skep/api/schemas";
 import { checkName, KeyedMutex, toSkepError } from "@skep/base";
-import type { Collected, SnapshotInfo, VolumeInfo, VolumeSettings } from "@skep/volumes";
+import type { Collected, SnapshotInfo, VerbOptions, VolumeInfo, VolumeSettings } from "@skep/volumes";
 import type { Logger } from "pino";
 import { fail } from "../errors.ts";
 import { OpenVolumes } from "./open.ts";
@@ -178,39 +178,45 @@ export class Volumes implements AsyncDisposable {
   }
 
   /** Does something to a volume while no other verb does; it must not be half made. */
-  #turn<T>(volume: string, work: (record: VolumeRecord) => Promise<T>): Promise<T> {
+  #turn<T>(
+    volume: string,
+    work: (record: VolumeRecord) => Promise<T>,
+    { signal }: VerbOptions = {},
+  ): Promise<T> {
     const { id } = this.#records.find(volume);
     return this.#turns.run(id, async () => {
+      signal?.throwIfAborted();
       const record = this.#records.find(id);
       if (record.filling !== null) throw fail("VOLUME_FILLING", { id });
       return work(record);
     });
   }
 
-  async edit(volume: string, change: VolumeEdit): Promise<Volume> {
+  async edit(volume: string, change: VolumeEdit, options: VerbOptions = {}): Promise<Volume> {
     const { name } = change;
     const settings = settingsOf(change);
-    return this.#named(name, () =>
-      this.#turn(volume, async (record) => {
-        if (Object.keys(settings).length > 0) {
-          await this.#open.use(record, async (open) => {
-            const limits = limitsOf(change, open.info().limits);
-            await open.change({ ...settings, ...(settings.limits === undefined ? {} : { limits }) });
-          });
-        }
-        return this.#view(name === undefined ? record : await this.#records.change(record.id, { name }));
-      }),
-    );
+    const work = async (record: VolumeRecord) => {
+      if (Object.keys(settings).length > 0) {
+        await this.#open.use(record, async (open) => {
+          const limits = limitsOf(change, open.info().limits);
+          const given = { ...settings, ...(settings.limits === undefined ? {} : { limits }) };
+          await open.change(given, options);
+        });
+      }
+      return this.#view(name === undefined ? record : await this.#records.change(record.id, { name }));
+    };
+    return this.#named(name, () => this.#turn(volume, work, options));
   }
 
-  resize(volume: string, sizeBytes: number): Promise<Volume> {
-    return this.#turn(volume, async (record) => {
+  resize(volume: string, sizeBytes: number, options: VerbOptions = {}): Promise<Volume> {
+    const work = async (record: VolumeRecord) => {
       await this.#open.use(record, async (open) => {
-        await open.resize(sizeBytes);
+        await open.resize(sizeBytes, options);
         await this.#open.reconnect(record.id);
       });
       return this.#view(await this.#records.change(record.id, { sizeBytes }));
-    });
+    };
+    return this.#turn(volume, work, options);
   }
 
   takeOver(volume: string): Promise<void> {
@@ -279,24 +285,27 @@ export class Volumes implements AsyncDisposable {
     });
   }
 
-  snapshot(volume: string, name: string | undefined): Promise<VolumeSnapshot> {
+  snapshot(volume: string, name: string | undefined, options: VerbOptions = {}): Promise<VolumeSnapshot> {
     if (name !== undefined) checkName(name, "snapshot");
-    return this.#turn(volume, async (record) => {
-      const made = await this.#open.use(record, (open) => open.snapshot(name === undefined ? {} : { name }));
-      return snapshotView(record, made);
-    });
+    const given = name === undefined ? options : { name, ...options };
+    const work = async (record: VolumeRecord) => {
+      return snapshotView(record, await this.#open.use(record, (open) => open.snapshot(given)));
+    };
+    return this.#turn(volume, work, options);
   }
 
-  removeSnapshot(volume: string, snapshot: string): Promise<void> {
-    return this.#turn(volume, (record) =>
-      this.#open.use(record, (open) => open.removeSnapshot(snapshotIn(record, open.info(), snapshot).id)),
-    );
+  removeSnapshot(volume: string, snapshot: string, options: VerbOptions = {}): Promise<void> {
+    const work = (record: VolumeRecord) =>
+      this.#open.use(record, (open) => {
+        return open.removeSnapshot(snapshotIn(record, open.info(), snapshot).id, options);
+      });
+    return this.#turn(volume, work, options);
   }
 
-  async clone(request: VolumeClone & { forExport?: string }): Promise<Volume> {
+  async clone(request: VolumeClone & { forExport?: string }, options: VerbOptions = {}): Promise<Volume> {
     const { name, sizeBytes, forExport } = request;
     return this.#named(name, async () => {
-      const { record, snapshot, isNew } = await this.#snapshotOf(request.source);
+      const { record, snapshot, isNew } = await this.#snapshotOf(request.source, options);
       const source = { volume: record.id, snapshot: snapshot.id };
       const volumes = await this.#stores.volumes(record.store);
       const given = {
@@ -324,6 +333,7 @@ export class Volumes implements AsyncDisposable {
   /** Of a volume a new one; `VOLUME@SNAPSHOT` and a snapshot's id are there. */
   async #snapshotOf(
     source: string,
+    options: VerbOptions,
   ): Promise<{ record: VolumeRecord; snapshot: SnapshotInfo; isNew: boolean }> {
     const at = source.indexOf("@");
     if (at >= 0) {
@@ -335,9 +345,11 @@ export class Volumes implements AsyncDisposable {
       };
     }
     if (!source.startsWith("snap-")) {
-      return this.#turn(source, async (record) => {
-        return { record, snapshot: await this.#open.use(record, (open) => open.snapshot()), isNew: true };
-      });
+      const work = async (record: VolumeRecord) => {
+        const snapshot = await this.#open.use(record, (open) => open.snapshot(options));
+        return { record, snapshot, isNew: true };
+      };
+      return this.#turn(source, work, options);
     }
     for (const record of this.#records.all()) {
       const info = await this.#info(record).catch(() => undefined);

@@ -14,7 +14,7 @@ import {
   VolumeResize,
 } from "@skep/api/schemas";
 import { Type } from "typebox";
-import { type App, answers, type Context } from "../context.ts";
+import { type App, answers, type Context, untilGone } from "../context.ts";
 import { fail } from "../errors.ts";
 
 const tags = ["volumes"];
@@ -100,7 +100,7 @@ export function volumeRoutes(app: App, { volumes, machines, jobs, events }: Cont
         response: answers(200, Volume),
       },
     },
-    async ({ params, body }) => shown(await volumes.edit(params.volume, body)),
+    async ({ params, body }, reply) => shown(await volumes.edit(params.volume, body, untilGone(reply))),
   );
   app.delete(
     "/v1/volumes/:volume",
@@ -142,9 +142,8 @@ export function volumeRoutes(app: App, { volumes, machines, jobs, events }: Cont
     },
     ({ params: { volume }, body }, reply) => {
       reply.code(202);
-      return jobs.start({ kind: "volume.resize", subject: volume, request: body }, async ({ report }) => {
-        report({ phase: `growing ${volume}` });
-        const grown = await volumes.resize(volume, body.sizeBytes);
+      return jobs.start({ kind: "volume.resize", subject: volume, request: body }, async (work) => {
+        const grown = await volumes.resize(volume, body.sizeBytes, work);
         await machines.volumeResized(grown.id, grown.sizeBytes);
         return shown(grown);
       });
@@ -227,7 +226,7 @@ export function volumeRoutes(app: App, { volumes, machines, jobs, events }: Cont
       },
     },
     async ({ params }, reply) => {
-      await volumes.removeSnapshot(params.volume, params.snapshot);
+      await volumes.removeSnapshot(params.volume, params.snapshot, untilGone(reply));
       reply.code(204);
       return null;
     },
