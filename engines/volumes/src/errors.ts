@@ -63,6 +63,11 @@ export const volumeErrors = {
     hint: "remove that first",
     status: 409,
   },
+  VOLUME_CLONES_UNKNOWN: {
+    message: 'it cannot be told whether volume "{by}" is a clone of "{id}", which it would need: {why}',
+    hint: 'see what is wrong with "{by}", or remove that first: skep vol check {by}',
+    status: 409,
+  },
   VOLUME_HAS_SNAPSHOTS: {
     message: 'volume "{id}" has {count} snapshots',
     hint: "remove them with it: skep vol rm --snapshots {id}",

@@ -54,10 +54,17 @@ async function mark(
   };
   const put = await putManifest(env, marked, etag);
   if (put === undefined) throw fail("VOLUME_NEEDED", { id, by: "somebody who has just changed it" });
-  const clone = await findClone(env, id);
+  const unmark = async () => {
+    if (manifest.Removing === true) return; // some of it may be gone
+    const { Removing: _, ...unmarked } = { ...manifest, Epoch: Epoch + 1, Commit: newCommit(env) };
+    await putManifest(env, unmarked, put.etag);
+  };
+  const clone = await findClone(env, id).catch(async (error: unknown) => {
+    await unmark();
+    throw error;
+  });
   if (clone === undefined) return;
-  const { Removing: _, ...unmarked } = { ...manifest, Epoch: Epoch + 1, Commit: newCommit(env) };
-  await putManifest(env, unmarked, put.etag);
+  await unmark();
   throw fail("VOLUME_NEEDED", { id, by: `volume "${clone}", a clone of it` });
 }
 

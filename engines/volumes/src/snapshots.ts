@@ -112,7 +112,7 @@ export function mapKeys({ Map: { Base, Deltas } }: Pick<Manifest, "Map">): strin
   return Base === null ? Deltas : [Base, ...Deltas];
 }
 
-/** A volume that names the volume (and snapshot) as its source. */
+/** A volume that names the volume (and snapshot) as its source. VOLUME_CLONES_UNKNOWN where one cannot be read. */
 export async function findClone(
   env: Pick<Environment, "store">,
   volume: string,
@@ -128,7 +128,11 @@ export async function findClone(
       const isIt = Source?.Volume === volume && (snapshot === undefined || Source.Snapshot === snapshot);
       if (isIt) clone = id;
     } catch (error) {
-      if (codeOf(error) !== "VOLUME_NOT_FOUND") throw error;
+      const code = codeOf(error);
+      if (code === "VOLUME_NOT_FOUND") return;
+      if (code !== "VOLUME_DAMAGED" && code !== "VOLUME_VERSION") throw error;
+      const why = (error as Error).message;
+      throw fail("VOLUME_CLONES_UNKNOWN", { id: volume, by: id, why }, { cause: error });
     }
   });
   return clone;
