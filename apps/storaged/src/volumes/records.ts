@@ -125,3 +125,22 @@ export class Records {
     await rm(going, { recursive: true }); // or at the next start
   }
 }
+
+export function newRecord(
+  id: string,
+  given: Partial<VolumeRecord> & Pick<VolumeRecord, "store" | "sizeBytes"> & { name?: string | undefined },
+): VolumeRecord {
+  const { name, store, sizeBytes, filling = null, leftSnapshot = null } = given;
+  const createdAt = new Date().toISOString();
+  return {
+    version: 1,
+    id,
+    name: name ?? null,
+    store,
+    sizeBytes,
+    createdAt,
+    attached: null,
+    filling,
+    leftSnapshot,
+  };
+}

@@ -11,13 +11,15 @@ import type {
   VolumeRemove,
   VolumeSnapshot,
 } from "@skep/api/schemas";
-import { checkName, KeyedMutex, toSkepError } from "@skep/base";
-import type { Collected, SnapshotInfo, VerbOptions, VolumeInfo, VolumeSettings } from "@skep/volumes";
+import { checkName, toSkepError } from "@skep/base";
+import type { Collected, SnapshotInfo, VerbOptions, VolumeInfo } from "@skep/volumes";
 import type { Logger } from "pino";
 import { fail } from "../errors.ts";
 import { OpenVolumes } from "./open.ts";
-import { type Attached, isVolumeId, Records, type VolumeRecord } from "./records.ts";
+import { type Attached, isVolumeId, newRecord, Records, type VolumeRecord } from "./records.ts";
+import { limitsOf, settingsOf } from "./settings.ts";
 import { Stores, type StoresOptions } from "./stores.ts";
+import { Turns } from "./turns.ts";
 import { snapshotView, unreadable, viewOf } from "./view.ts";
 
 /** How long a start waits for volumes that machines have; those that are later are served once they open. */
@@ -35,13 +37,6 @@ export interface VolumeWork {
   report(progress: { done: number; total: number }): void;
 }
 
-interface Settings {
-  durability?: VolumeSettings["durability"];
-  compression?: VolumeSettings["compression"];
-  iops?: number | null;
-  bandwidth?: number | null;
-}
-
 /** The volumes of a home: which there are, what is open, and all that is done with them. */
 export class Volumes implements AsyncDisposable {
   readonly #records: Records;
@@ -49,10 +44,7 @@ export class Volumes implements AsyncDisposable {
   readonly #open: OpenVolumes;
   readonly #sockets: string;
   readonly #log: Logger;
-  /** By id: verbs that change what a volume is to this host. */
-  readonly #turns = new KeyedMutex();
-  /** Names that are about to be given. */
-  readonly #reserved = new Set<string>();
+  readonly #turns: Turns;
 
   private constructor(records: Records, stores: Stores, open: OpenVolumes, sockets: string, log: Logger) {
     this.#records = records;
@@ -60,6 +52,7 @@ export class Volumes implements AsyncDisposable {
     this.#stores = stores;
     this.#open = open;
     this.#log = log;
+    this.#turns = new Turns(records);
   }
 
   /** What was served is served again when it returns, or has failed to be; each by itself. */
@@ -113,7 +106,7 @@ export class Volumes implements AsyncDisposable {
 
   async create(request: VolumeCreate & { filling?: string }): Promise<Volume> {
     const { name, sizeBytes, encrypted, filling = null, place } = request;
-    return this.#named(name, async () => {
+    return this.#turns.named(name, async () => {
       const store = await this.#stores.choose(place);
       const volumes = await this.#stores.volumes(store);
       return this.#made({ name, store, sizeBytes, filling }, (id) =>
@@ -125,21 +118,6 @@ export class Volumes implements AsyncDisposable {
         }),
       );
     });
-  }
-
-  /** A name is taken from the moment at which somebody asks for it. */
-  async #named<T>(name: string | null | undefined, work: () => Promise<T>): Promise<T> {
-    if (name === null || name === undefined) return work();
-    checkName(name, "volume");
-    if (/^(?:vol|snap)-[0-9a-f]{17}$/.test(name)) throw fail("VOLUME_NAME", { name });
-    const isTaken = this.#records.all().some((record) => record.name === name);
-    if (isTaken || this.#reserved.has(name)) throw fail("VOLUME_EXISTS", { id: name });
-    this.#reserved.add(name);
-    try {
-      return await work();
-    } finally {
-      this.#reserved.delete(name);
-    }
   }
 
   /** The record is there before the volume: what a crash leaves of it can be removed by its name. */
@@ -164,7 +142,7 @@ export class Volumes implements AsyncDisposable {
   async adopt(request: VolumeAdopt): Promise<Volume> {
     const { id, name, place, takeOver = false } = request;
     if (!isVolumeId(id)) throw fail("VOLUME_NOT_FOUND", { id: id.slice(0, 80) });
-    return this.#named(name, () =>
+    return this.#turns.named(name, () =>
       this.#turns.run(id, async () => {
         if (this.#records.get(id) !== undefined) throw fail("VOLUME_EXISTS", { id });
         const store = await this.#stores.choose(place);
@@ -175,21 +153,6 @@ export class Volumes implements AsyncDisposable {
         return this.#view(record);
       }),
     );
-  }
-
-  /** Does something to a volume while no other verb does; it must not be half made. */
-  #turn<T>(
-    volume: string,
-    work: (record: VolumeRecord) => Promise<T>,
-    { signal }: VerbOptions = {},
-  ): Promise<T> {
-    const { id } = this.#records.find(volume);
-    return this.#turns.run(id, async () => {
-      signal?.throwIfAborted();
-      const record = this.#records.find(id);
-      if (record.filling !== null) throw fail("VOLUME_FILLING", { id });
-      return work(record);
-    });
   }
 
   async edit(volume: string, change: VolumeEdit, options: VerbOptions = {}): Promise<Volume> {
@@ -205,7 +168,7 @@ export class Volumes implements AsyncDisposable {
       }
       return this.#view(name === undefined ? record : await this.#records.change(record.id, { name }));
     };
-    return this.#named(name, () => this.#turn(volume, work, options));
+    return this.#turns.named(name, () => this.#turns.turn(volume, work, options));
   }
 
   resize(volume: string, sizeBytes: number, options: VerbOptions = {}): Promise<Volume> {
@@ -216,16 +179,18 @@ export class Volumes implements AsyncDisposable {
       });
       return this.#view(await this.#records.change(record.id, { sizeBytes }));
     };
-    return this.#turn(volume, work, options);
+    return this.#turns.turn(volume, work, options);
   }
 
   takeOver(volume: string): Promise<void> {
-    return this.#turn(volume, (record) => this.#open.use(record, async () => undefined, { takeOver: true }));
+    return this.#turns.turn(volume, (record) =>
+      this.#open.use(record, async () => undefined, { takeOver: true }),
+    );
   }
 
   /** Serves it for a machine, now and after restarts. */
   serve(volume: string, attached: Attached): Promise<{ socket: string; export: string; sizeBytes: number }> {
-    return this.#turn(volume, async (record) => {
+    return this.#turns.turn(volume, async (record) => {
       const { id } = record;
       const before = record.attached;
       if (before !== null && before.machine !== attached.machine) {
@@ -291,7 +256,7 @@ export class Volumes implements AsyncDisposable {
     const work = async (record: VolumeRecord) => {
       return snapshotView(record, await this.#open.use(record, (open) => open.snapshot(given)));
     };
-    return this.#turn(volume, work, options);
+    return this.#turns.turn(volume, work, options);
   }
 
   removeSnapshot(volume: string, snapshot: string, options: VerbOptions = {}): Promise<void> {
@@ -299,12 +264,12 @@ export class Volumes implements AsyncDisposable {
       this.#open.use(record, (open) => {
         return open.removeSnapshot(snapshotIn(record, open.info(), snapshot).id, options);
       });
-    return this.#turn(volume, work, options);
+    return this.#turns.turn(volume, work, options);
   }
 
   async clone(request: VolumeClone & { forExport?: string }, options: VerbOptions = {}): Promise<Volume> {
     const { name, sizeBytes, forExport } = request;
-    return this.#named(name, async () => {
+    return this.#turns.named(name, async () => {
       const { record, snapshot, isNew } = await this.#snapshotOf(request.source, options);
       const source = { volume: record.id, snapshot: snapshot.id };
       const volumes = await this.#stores.volumes(record.store);
@@ -349,7 +314,7 @@ export class Volumes implements AsyncDisposable {
         const snapshot = await this.#open.use(record, (open) => open.snapshot(options));
         return { record, snapshot, isNew: true };
       };
-      return this.#turn(source, work, options);
+      return this.#turns.turn(source, work, options);
     }
     for (const record of this.#records.all()) {
       const info = await this.#info(record).catch(() => undefined);
@@ -410,25 +375,6 @@ export class Volumes implements AsyncDisposable {
   }
 }
 
-function newRecord(
-  id: string,
-  given: Partial<VolumeRecord> & Pick<VolumeRecord, "store" | "sizeBytes"> & { name?: string | undefined },
-): VolumeRecord {
-  const { name, store, sizeBytes, filling = null, leftSnapshot = null } = given;
-  const createdAt = new Date().toISOString();
-  return {
-    version: 1,
-    id,
-    name: name ?? null,
-    store,
-    sizeBytes,
-    createdAt,
-    attached: null,
-    filling,
-    leftSnapshot,
-  };
-}
-
 const iso = ({ createdAt }: VolumeInfo) => new Date(createdAt).toISOString();
 
 function snapshotIn(record: VolumeRecord, info: VolumeInfo, wanted: string): SnapshotInfo {
@@ -438,23 +384,6 @@ function snapshotIn(record: VolumeRecord, info: VolumeInfo, wanted: string): Sna
     throw fail("SNAPSHOT_NOT_FOUND", { snapshot: `${record.name ?? record.id}@${wanted.slice(0, 80)}` });
   }
   return found;
-}
-
-function settingsOf({ durability, compression, iops, bandwidth }: Settings): Partial<VolumeSettings> {
-  const none = { iops: null, bytesPerSecond: null };
-  return {
-    ...(durability === undefined ? {} : { durability }),
-    ...(compression === undefined ? {} : { compression }),
-    ...(iops === undefined && bandwidth === undefined ? {} : { limits: limitsOf({ iops, bandwidth }, none) }),
-  };
-}
-
-/** What is not given stays. */
-function limitsOf({ iops, bandwidth }: Settings, before: VolumeSettings["limits"]): VolumeSettings["limits"] {
-  return {
-    iops: iops === undefined ? before.iops : iops,
-    bytesPerSecond: bandwidth === undefined ? before.bytesPerSecond : bandwidth,
-  };
 }
 
 function pause(milliseconds: number): Promise<void> {
