@@ -28,6 +28,7 @@ export interface Environment {
   lock(path: string): Disposable | undefined;
   log(message: string): void;
   segmentBytes: number;
+  earlySyncBytes: number | undefined;
   walLimitBytes: number;
   drainBytes: number;
   /** Of deltas, what a manifest holds itself; 0: nothing. */

@@ -190,6 +190,7 @@ async function recover(
     sequence: BigInt(SeqNum),
     key,
     segmentBytes: env.segmentBytes,
+    earlySyncBytes: env.earlySyncBytes,
     random: (bytes) => env.random(bytes),
     pace: new Pace(() => env.nanoseconds()),
     log: (message) => env.log(message),

@@ -54,6 +54,8 @@ export interface VolumesOptions {
   memoryBytes?: number;
   /** 64 MiB. */
   segmentBytes?: number;
+  /** What of a log may be unsynced before a sync begins by itself: 16 MiB. */
+  earlySyncBytes?: number;
   /** What of a volume may wait here for its store; writes wait then. 1 GiB. */
   walLimitBytes?: number;
   /** A drain begins when so much waits (512 MiB), or something has for that long (5 s). */
@@ -168,6 +170,7 @@ function environment(options: VolumesOptions): Environment {
     ...(options.resources ?? volumeResources()),
     lock: options.lock ?? (isReal ? lockFile : () => ({ [Symbol.dispose]: () => undefined })),
     log,
+    earlySyncBytes: options.earlySyncBytes,
     segmentBytes: options.segmentBytes ?? 64 * mebibyte,
     walLimitBytes: options.walLimitBytes ?? 1024 * mebibyte,
     inlineBytes: options.inlineBytes ?? 64 * 1024,

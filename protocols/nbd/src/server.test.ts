@@ -44,6 +44,41 @@ describe("NbdServer and NbdClient", () => {
     });
   }
 
+  it("lend memory for answers, and use it again only when these have left", async () => {
+    const size = 256 * 1024;
+    const lent = new Set<ArrayBufferLike>();
+    let kept: Buffer | undefined;
+    const device = deviceWith({
+      read: async (offset, length, { lend }) => {
+        assert.ok(lend !== undefined);
+        const memory = lend(length);
+        lent.add(memory.buffer);
+        await new Promise((resolve) => setImmediate(resolve));
+        memory.fill(offset / size + 1);
+        // One that is kept by the device is nobody else's.
+        if (offset === 0 && kept === undefined) {
+          kept = memory;
+          return Buffer.from(memory);
+        }
+        return offset % (2 * size) === 0 ? memory : [memory.subarray(0, 100), memory.subarray(100)];
+      },
+    });
+    await using served = await serve(device);
+    await using client = await NbdClient.connect({ uri: served.uri() });
+    const rounds = 20;
+    for (let round = 0; round < rounds; round += 1) {
+      const reads = Array.from({ length: 8 }, (_, i) => client.read(i * size, size));
+      for (const [i, bytes] of (await Promise.all(reads)).entries()) {
+        assert.ok(
+          bytes.every((byte) => byte === i + 1),
+          `read ${i} of round ${round}`,
+        );
+      }
+    }
+    assert.ok(kept?.every((byte) => byte === 1));
+    assert.ok(lent.size < 4 * rounds, `${lent.size} pieces of memory for ${8 * rounds} reads`);
+  });
+
   it("run requests in parallel and answer in any order", async () => {
     const waiting: (() => void)[] = [];
     const device = deviceWith({

@@ -16,6 +16,7 @@ const calm: RunSettings = {
   walLimitBytes: 512 * 1024,
   drainBytes: 128 * 1024,
   inlineBytes: 64 * 1024,
+  earlySyncBytes: 1024 * 1024,
   cacheBytes: 0,
   faults: noFaults,
   diskFull: 0,

@@ -13,6 +13,7 @@ export interface RunSettings {
   walLimitBytes: number;
   drainBytes: number;
   inlineBytes: number;
+  earlySyncBytes: number;
   cacheBytes: number;
   faults: StoreFaults;
   /** How often a write to the local disk finds it full, and a flush of it fails. */
@@ -39,6 +40,7 @@ export function randomSettings(random: Random): RunSettings {
     walLimitBytes: segmentBytes * (3 + random.below(8)),
     drainBytes: segmentBytes * (1 + random.below(2)),
     inlineBytes: random.pick([0, 1, 4, 64]) * kibibyte,
+    earlySyncBytes: random.pick([6, 50, 1000]) * kibibyte,
     cacheBytes: random.pick([0, 64, 1024]) * kibibyte,
     faults: {
       ...noFaults,

@@ -66,7 +66,8 @@ export class World {
   /** The volumes as the process on a host has them, newly started. */
   start(host: Host): VolumeStore {
     const { schedule, files, name } = host;
-    const { cacheBytes, segmentBytes, walLimitBytes, drainBytes, inlineBytes } = this.settings;
+    const { cacheBytes, segmentBytes, walLimitBytes, drainBytes, inlineBytes, earlySyncBytes } =
+      this.settings;
     let nanoseconds = 0;
     return openVolumes({
       store: this.server.connect(schedule),
@@ -91,6 +92,7 @@ export class World {
       walLimitBytes,
       drainBytes,
       inlineBytes,
+      earlySyncBytes,
     });
   }
 

@@ -48,6 +48,11 @@ class Scene {
     });
   }
 
+  /** Until what is under way is done. */
+  async pass(): Promise<void> {
+    for (let turns = 0; turns < 20; turns += 1) await this.schedule.turn();
+  }
+
   get blocks(): number[] {
     return this.replayed.flatMap(({ block, count }) => Array.from({ length: count }, (_, i) => block + i));
   }
@@ -60,6 +65,34 @@ const path = (number: number) => `${directory}/0000000${number}.wal`;
 async function fill(wal: Wal, blocks: readonly number[]): Promise<void> {
   for (const block of blocks) await wal.append([{ block, data: data(block) }]);
 }
+
+describe("a log that nobody flushes", () => {
+  it("has all but its last bytes on stable storage, of which it knows", async () => {
+    const scene = new Scene();
+    await scene.run(async () => {
+      const wal = await scene.open({ earlySyncBytes: 4 * slot });
+      await fill(wal, [1, 2, 3, 4]);
+      await scene.pass();
+      await fill(wal, [5]);
+    });
+    scene.files.losePower();
+    await scene.run(() => scene.open());
+    assert.deepEqual(scene.blocks.slice(0, 4), [1, 2, 3, 4]);
+  });
+
+  it("tells the next one who writes that the sync has failed", async () => {
+    const scene = new Scene();
+    await scene.run(async () => {
+      const wal = await scene.open({ earlySyncBytes: 2 * slot });
+      scene.files.syncFailureProbability = 1;
+      await fill(wal, [1, 2]);
+      await scene.pass();
+      scene.files.syncFailureProbability = 0;
+      await assert.rejects(wal.sync(), { code: "EIO" });
+      assert.throws(() => wal.append([{ block: 3, data: data(3) }]), { code: "EIO" });
+    });
+  });
+});
 
 describe("a log whose disk fails", () => {
   it("acknowledges nothing after a sync that failed, and keeps all of it over the next opening", async () => {

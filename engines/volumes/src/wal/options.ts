@@ -31,6 +31,8 @@ export interface WalOptions {
   key: SegmentKeys | null;
   /** 64 MiB where it is not given. */
   segmentBytes?: number;
+  /** Bytes that are not synced, at most, before a sync begins by itself; 16 MiB where it is not given. */
+  earlySyncBytes?: number | undefined;
   random: (bytes: number) => Uint8Array;
   pace: Pace;
   replay?: (entry: ReplayEntry) => void;

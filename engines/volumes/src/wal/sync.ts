@@ -1,9 +1,6 @@
 import type { Files } from "@skep/objects/files";
 import type { Segment } from "./segment.ts";
 
-/** So many unsynced bytes, and their way to the disk begins before anybody asks: a later flush is short then. */
-const earlyBytes = 16 * 1024 * 1024;
-
 /**
  * Group commit: one round of fdatasync at a time over all segments with unsynced bytes. Whoever asks during a
  * round waits for the next one, together with all others, unless nothing was written since it began.
@@ -11,6 +8,7 @@ const earlyBytes = 16 * 1024 * 1024;
 export class SyncRounds {
   readonly #files: Files;
   readonly #directory: string;
+  readonly #earlyBytes: number;
   #unsynced = new Set<Segment>();
   /** A new file's name is not on stable storage yet. */
   #hasNewNames = false;
@@ -22,8 +20,12 @@ export class SyncRounds {
   #unsyncedBytes = 0;
   #synced: bigint;
 
-  /** `synced`: the number of the last slot, which is on stable storage. */
-  constructor(files: Files, directory: string, synced: bigint) {
+  /**
+   * `synced`: the number of the last slot, which is on stable storage. `earlyBytes`: when so many are unsynced, a
+   * round begins before anybody asks, so that a later flush is short.
+   */
+  constructor(files: Files, directory: string, synced: bigint, earlyBytes: number) {
+    this.#earlyBytes = earlyBytes;
     this.#files = files;
     this.#directory = directory;
     this.#written = synced;
@@ -55,7 +57,7 @@ export class SyncRounds {
     this.#unsynced.add(segment);
     this.#written = sequence;
     this.#unsyncedBytes += bytes;
-    if (this.#unsyncedBytes < earlyBytes || this.#running !== undefined) return;
+    if (this.#unsyncedBytes < this.#earlyBytes || this.#running !== undefined) return;
     // Whoever asks next hears of a failure.
     this.#start().catch(() => undefined);
   }

@@ -12,6 +12,7 @@ export type { WalEntry } from "./entry.ts";
 export type { Placed, SegmentKeys, WalOptions } from "./options.ts";
 
 const defaultSegmentBytes = 64 * 1024 * 1024;
+const defaultEarlySyncBytes = 16 * 1024 * 1024;
 /** An append is staged and written in pieces of at most this; up to one piece is written in place. */
 const stagingBytes = 1024 * 1024;
 /** More than a slot with its block. */
@@ -68,7 +69,8 @@ export class Wal {
     this.#sealed = found.sequence;
     this.#since = found.since;
     this.gaps = found.gaps;
-    this.#rounds = new SyncRounds(options.files, options.directory, found.sequence);
+    const { files, directory, earlySyncBytes = defaultEarlySyncBytes } = options;
+    this.#rounds = new SyncRounds(files, directory, found.sequence, earlySyncBytes);
   }
 
   /** Of all segments, headers and torn ends included. */
