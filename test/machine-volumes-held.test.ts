@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createConnection } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { quietWork } from "@skep/base";
-import { MachineBench } from "./machine-volumes.ts";
+import { MachineBench, verbsOf } from "./machine-volumes.ts";
 import { eventually } from "./support.ts";
 
 const mib = 1024 ** 2;
@@ -15,11 +15,7 @@ before(async () => {
 });
 after(() => bench[Symbol.asyncDispose]());
 
-const machine = (name: string) => bench.machines.get(name);
-const attach = (name: string, volume: string) => bench.machines.attachVolume(name, { volume }, work);
-const detach = (name: string, volume: string, force = false) =>
-  bench.machines.detachVolume(name, volume, { force }, work);
-const servedIds = () => [...bench.volumes.served.keys()];
+const { machine, attach, detach, servedIds } = verbsOf(() => bench);
 
 /** A line for the human monitor, as a person would type it. */
 async function monitor(name: string, line: string): Promise<void> {

@@ -6,7 +6,7 @@ import { text } from "node:stream/consumers";
 import { after, afterEach, before, describe, it } from "node:test";
 import { quietWork } from "@skep/base";
 import { QmpClient } from "@skep/qmp";
-import { MachineBench } from "./machine-volumes.ts";
+import { MachineBench, verbsOf } from "./machine-volumes.ts";
 import { eventually } from "./support.ts";
 
 const mib = 1024 ** 2;
@@ -18,11 +18,7 @@ before(async () => {
 });
 after(() => bench[Symbol.asyncDispose]());
 
-const machine = (name: string) => bench.machines.get(name);
-const attach = (name: string, volume: string) => bench.machines.attachVolume(name, { volume }, work);
-const detach = (name: string, volume: string, force = false) =>
-  bench.machines.detachVolume(name, volume, { force }, work);
-const servedIds = () => [...bench.volumes.served.keys()];
+const { machine, attach, detach, servedIds } = verbsOf(() => bench);
 const fileOf = (name: string) => join(bench.skep.home, "machines", name, "machine.json");
 
 describe("a volume of a stopped machine", () => {

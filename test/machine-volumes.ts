@@ -243,3 +243,15 @@ async function openMachines(
     },
   });
 }
+
+/** What tests do most, of a bench that is there by then. */
+export function verbsOf(bench: () => MachineBench) {
+  const work = quietWork();
+  return {
+    machine: (name: string) => bench().machines.get(name),
+    attach: (name: string, volume: string) => bench().machines.attachVolume(name, { volume }, work),
+    detach: (name: string, volume: string, force = false) =>
+      bench().machines.detachVolume(name, volume, { force }, work),
+    servedIds: () => [...bench().volumes.served.keys()],
+  };
+}
