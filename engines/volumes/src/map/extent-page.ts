@@ -71,6 +71,10 @@ export function splice(
   replaced?: Visit,
 ): void {
   let { words } = page;
+  if (source !== hole && isBehindAll(page, start)) {
+    append({ totals, step }, page, start, stop, source, position);
+    return;
+  }
   let first = search(page, start);
   let last = first;
   let left = -1; // where the part that stays before `start` begins, and the one behind `stop` ends
@@ -159,6 +163,37 @@ export function splice(
     words[i + 1] = rightSource;
     words[i + 2] = rightPosition;
   }
+}
+
+function isBehindAll({ words, used }: Page, start: number): boolean {
+  return used === 0 || endOf(words[used * 3 - 3] as number) <= start;
+}
+
+/** As `splice`, behind all that the page has: a map that is loaded, or written in order, knows nothing else. */
+function append(
+  { totals, step }: Runs,
+  page: Page,
+  start: number,
+  stop: number,
+  source: number,
+  position: number,
+): void {
+  const at = page.used * 3;
+  totals.blocks += stop - start;
+  if (at > 0) {
+    const { words } = page;
+    const word = words[at - 3] as number;
+    const from = startOf(word);
+    const follows = advance(step, source, words[at - 1] as number, start - from) === position;
+    if (endOf(word) === start && words[at - 2] === source && follows) {
+      words[at - 3] = pack(from, stop);
+      return;
+    }
+  }
+  const words = makeRoom(totals, page, page.used, page.used, 1);
+  words[at] = pack(start, stop);
+  words[at + 1] = source;
+  words[at + 2] = position;
 }
 
 /** Makes the extents [first, last) of a page `pieces` long; their words are to be written. */
