@@ -23,6 +23,7 @@ export async function benchGuest(setting: Setting): Promise<Part[]> {
     if (isOver) return;
     isOver = true;
     await skep("rm", "--force", "guest").catch(() => undefined);
+    await skep("down").catch(() => undefined); // storaged, too
     await skep("daemon", "stop").catch(() => undefined);
   };
   setting.cleanups.defer(end);
