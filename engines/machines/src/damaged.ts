@@ -87,6 +87,7 @@ export function damagedView(
     ready: false,
     createdAt: "",
     startedAt: null,
+    suspended: null,
     directory: paths.directory,
     sockets: { console: "", control: "" },
   };

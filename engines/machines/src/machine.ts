@@ -126,6 +126,7 @@ export class Machine {
       ready: this.ready,
       createdAt: file.createdAt,
       startedAt: live === undefined ? null : (this.run?.startedAt ?? null),
+      suspended: null,
       directory: this.paths.directory,
       sockets: {
         console: join(this.paths.directory, "console.sock"),

@@ -94,6 +94,7 @@ export class DirectoryMachines implements MachineEngine {
       ready: false,
       createdAt: new Date(0).toISOString(),
       startedAt: null,
+      suspended: null,
       directory: join(this.#directory, name),
       sockets: { console: "", control: "" },
     };

@@ -3,8 +3,10 @@
  * Units stand in the names: `memoryMiB`, `diskBytes`. Times are ISO 8601 in UTC.
  */
 import { type Static, type TSchema, Type } from "typebox";
+import { Suspension } from "./state-schemas.ts";
 import { MachineVolume, VolumeReference } from "./volume-schemas.ts";
 
+export * from "./state-schemas.ts";
 export * from "./storage-schemas.ts";
 export * from "./volume-schemas.ts";
 
@@ -103,6 +105,9 @@ export const MachineState = Type.Union([
   Type.Literal("running"),
   Type.Literal("paused"),
   Type.Literal("stopping"),
+  Type.Literal("suspending"),
+  Type.Literal("suspended"),
+  Type.Literal("resuming"),
   Type.Literal("damaged"),
 ]);
 export type MachineState = Static<typeof MachineState>;
@@ -135,12 +140,35 @@ export const Machine = Type.Object(
     ready: Type.Boolean(),
     createdAt: Type.String(),
     startedAt: Nullable(Type.String()),
+    /** What is stored of it while it is suspended. */
+    suspended: Nullable(Suspension),
     directory: Type.String(),
     sockets: Type.Object({ console: Type.String(), control: Type.String() }),
   },
   { $id: "Machine" },
 );
 export type Machine = Static<typeof Machine>;
+
+/** What a suspend has done. */
+export const SuspendResult = Type.Object(
+  {
+    machine: Machine,
+    durationMs: Type.Number({ description: "of all of it" }),
+  },
+  { $id: "SuspendResult" },
+);
+export type SuspendResult = Static<typeof SuspendResult>;
+
+/** How a machine came back: from its memory, by a boot that was asked for (`cold`), or not at all, for it ran. */
+export const ResumeResult = Type.Object(
+  {
+    machine: Machine,
+    how: Type.Union([Type.Literal("resumed"), Type.Literal("booted"), Type.Literal("running")]),
+    durationMs: Type.Number({ description: "until the guest ran" }),
+  },
+  { $id: "ResumeResult" },
+);
+export type ResumeResult = Static<typeof ResumeResult>;
 
 export const MachineEdit = Type.Object(
   {

@@ -240,7 +240,7 @@ export interface Listen {
 export interface Machine {
   id: string;
   name: string;
-  state: "stopped" | "starting" | "running" | "paused" | "stopping" | "damaged";
+  state: "stopped" | "starting" | "running" | "paused" | "stopping" | "suspending" | "suspended" | "resuming" | "damaged";
   reason: string | null;
   image: string | null;
   imageDigest: string | null;
@@ -282,6 +282,18 @@ export interface Machine {
   ready: boolean;
   createdAt: string;
   startedAt: string | null;
+  suspended: {
+    /** id of the stored state: st- and 17 hexadecimal digits */
+    state: string;
+    /** when the guest was stopped */
+    at: string;
+    /** memory that the guest had touched */
+    populatedMiB: number;
+    /** what the state takes on disk */
+    storedBytes: number;
+    /** from the guest's stop until all of it was on stable storage */
+    pauseMs: number;
+  } | null;
   directory: string;
   sockets: {
     console: string;
@@ -439,6 +451,83 @@ export interface RemoveRequest {
   keepVolumes?: boolean;
 }
 
+export interface ResumeRequest {
+  /** give up the stored memory and boot from the disk, as after a power cut */
+  cold?: boolean;
+  /** until ssh or the agent answers */
+  wait?: boolean;
+  waitSeconds?: number;
+}
+
+export interface ResumeResult {
+  machine: {
+    id: string;
+    name: string;
+    state: "stopped" | "starting" | "running" | "paused" | "stopping" | "suspending" | "suspended" | "resuming" | "damaged";
+    reason: string | null;
+    image: string | null;
+    imageDigest: string | null;
+    from: string | null;
+    arch: "x86_64" | "aarch64";
+    cpus: number;
+    memoryMiB: number;
+    diskBytes: number;
+    firmware: "bios" | "uefi";
+    accelerator: string | null;
+    ports: ({
+      hostAddress: string;
+      hostPort: number;
+      guestPort: number;
+      protocol: "tcp" | "udp";
+      automatic: boolean;
+    })[];
+    dataDisks: {
+      sizeBytes: number;
+    }[];
+    volumes: ({
+      id: string;
+      role: "data" | "root" | "efi";
+      readOnly: boolean;
+      sizeBytes: number;
+      slot: number | null;
+      device: string | null;
+      detaching: boolean;
+    })[];
+    ssh: {
+      host: string;
+      port: number;
+      user: string;
+    } | null;
+    mac: string;
+    autostart: boolean;
+    telnetPort: number | null;
+    pid: number | null;
+    ready: boolean;
+    createdAt: string;
+    startedAt: string | null;
+    suspended: {
+      /** id of the stored state: st- and 17 hexadecimal digits */
+      state: string;
+      /** when the guest was stopped */
+      at: string;
+      /** memory that the guest had touched */
+      populatedMiB: number;
+      /** what the state takes on disk */
+      storedBytes: number;
+      /** from the guest's stop until all of it was on stable storage */
+      pauseMs: number;
+    } | null;
+    directory: string;
+    sockets: {
+      console: string;
+      control: string;
+    };
+  };
+  how: "resumed" | "booted" | "running";
+  /** until the guest ran */
+  durationMs: number;
+}
+
 export interface Scope {
   bucket: string;
   access: "read" | "write";
@@ -500,6 +589,89 @@ export interface StoredObject {
   sizeBytes: number;
   etag: string;
   modifiedAt: string;
+}
+
+export type SuspendRequest = Record<string, never>;
+
+export interface SuspendResult {
+  machine: {
+    id: string;
+    name: string;
+    state: "stopped" | "starting" | "running" | "paused" | "stopping" | "suspending" | "suspended" | "resuming" | "damaged";
+    reason: string | null;
+    image: string | null;
+    imageDigest: string | null;
+    from: string | null;
+    arch: "x86_64" | "aarch64";
+    cpus: number;
+    memoryMiB: number;
+    diskBytes: number;
+    firmware: "bios" | "uefi";
+    accelerator: string | null;
+    ports: ({
+      hostAddress: string;
+      hostPort: number;
+      guestPort: number;
+      protocol: "tcp" | "udp";
+      automatic: boolean;
+    })[];
+    dataDisks: {
+      sizeBytes: number;
+    }[];
+    volumes: ({
+      id: string;
+      role: "data" | "root" | "efi";
+      readOnly: boolean;
+      sizeBytes: number;
+      slot: number | null;
+      device: string | null;
+      detaching: boolean;
+    })[];
+    ssh: {
+      host: string;
+      port: number;
+      user: string;
+    } | null;
+    mac: string;
+    autostart: boolean;
+    telnetPort: number | null;
+    pid: number | null;
+    ready: boolean;
+    createdAt: string;
+    startedAt: string | null;
+    suspended: {
+      /** id of the stored state: st- and 17 hexadecimal digits */
+      state: string;
+      /** when the guest was stopped */
+      at: string;
+      /** memory that the guest had touched */
+      populatedMiB: number;
+      /** what the state takes on disk */
+      storedBytes: number;
+      /** from the guest's stop until all of it was on stable storage */
+      pauseMs: number;
+    } | null;
+    directory: string;
+    sockets: {
+      console: string;
+      control: string;
+    };
+  };
+  /** of all of it */
+  durationMs: number;
+}
+
+export interface Suspension {
+  /** id of the stored state: st- and 17 hexadecimal digits */
+  state: string;
+  /** when the guest was stopped */
+  at: string;
+  /** memory that the guest had touched */
+  populatedMiB: number;
+  /** what the state takes on disk */
+  storedBytes: number;
+  /** from the guest's stop until all of it was on stable storage */
+  pauseMs: number;
 }
 
 export interface Token {
@@ -944,7 +1116,7 @@ export interface Operations {
     response: AccessKey[];
   };
   listMachines: {
-    params: { query?: { state?: "stopped" | "starting" | "running" | "paused" | "stopping" | "damaged"; image?: string; name?: string } };
+    params: { query?: { state?: "stopped" | "starting" | "running" | "paused" | "stopping" | "suspending" | "suspended" | "resuming" | "damaged"; image?: string; name?: string } };
     response: Machine[];
   };
   /** One page, in the order of the keys' bytes. */

@@ -1,0 +1,32 @@
+/** Machines' states as kept on disk: what `suspend` stores, and how a machine came back from it. */
+import { type Static, Type } from "typebox";
+
+const strict = { additionalProperties: false } as const;
+
+/** What is stored of a suspended machine. */
+export const Suspension = Type.Object(
+  {
+    state: Type.String({ description: "id of the stored state: st- and 17 hexadecimal digits" }),
+    at: Type.String({ description: "when the guest was stopped" }),
+    populatedMiB: Type.Integer({ description: "memory that the guest had touched" }),
+    storedBytes: Type.Integer({ description: "what the state takes on disk" }),
+    pauseMs: Type.Number({ description: "from the guest's stop until all of it was on stable storage" }),
+  },
+  { $id: "Suspension" },
+);
+export type Suspension = Static<typeof Suspension>;
+
+export const SuspendRequest = Type.Object({}, { ...strict, $id: "SuspendRequest" });
+export type SuspendRequest = Static<typeof SuspendRequest>;
+
+export const ResumeRequest = Type.Object(
+  {
+    cold: Type.Optional(
+      Type.Boolean({ description: "give up the stored memory and boot from the disk, as after a power cut" }),
+    ),
+    wait: Type.Optional(Type.Boolean({ description: "until ssh or the agent answers" })),
+    waitSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+  },
+  { ...strict, $id: "ResumeRequest" },
+);
+export type ResumeRequest = Static<typeof ResumeRequest>;
