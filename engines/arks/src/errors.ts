@@ -1,0 +1,41 @@
+import { type ErrorTable, errorsOf } from "@skep/base";
+
+export const stateErrors = {
+  STATE_NOT_FOUND: {
+    message: 'state "{state}" does not exist',
+    hint: "the machine's disk is still there: boot from it with skep start --cold NAME",
+    status: 404,
+  },
+  STATE_ID: {
+    message: '"{state}" is not the id of a state',
+    hint: "ids are st- and 17 hexadecimal digits",
+    status: 400,
+  },
+  STATE_DAMAGED: {
+    message: 'state "{state}" is damaged: {object}: {why}',
+    hint: "its memory cannot be used; the machine's disk can: boot from it with skep start --cold NAME",
+    status: 500,
+  },
+  STATE_MISFIT: {
+    message: 'the saved memory of machine "{machine}" does not fit this host: {difference}',
+    hint: "resume it where it fits, or boot from its disk: skep start --cold {machine}",
+    status: 409,
+  },
+  STATE_VERSION: {
+    message: 'state "{state}" has version {version}; this skep reads version {known}',
+    hint: "use the version of skep that wrote it, or boot from the disk: skep start --cold NAME",
+    status: 409,
+  },
+  STATE_UNWRITABLE: {
+    message: 'state "{state}" cannot be recorded: {why}',
+    hint: "the machine was left as it was; this is an error of skep: report it",
+    status: 500,
+  },
+  STATE_MEMORY: {
+    message: "guest memory at {path} cannot be used: {why}",
+    hint: "restart the machine; see: skep doctor",
+    status: 500,
+  },
+} as const satisfies ErrorTable;
+
+export const fail = errorsOf(stateErrors);

@@ -1,0 +1,17 @@
+export { checkState } from "./check.ts";
+export { beginState, commitState, listStates, removeState } from "./commit.ts";
+export { devicesOf, differences } from "./compat.ts";
+export { packDevice, unpackDevice } from "./device.ts";
+export { stateErrors } from "./errors.ts";
+export { readManifest, writeManifest } from "./manifest.ts";
+export { type PackMemoryOptions, packMemory } from "./pack.ts";
+export {
+  isStateId,
+  newStateId,
+  type StatePaths,
+  stateDirectory,
+  statePaths,
+  statesDirectory,
+} from "./paths.ts";
+export type * from "./types.ts";
+export { type UnpackMemoryOptions, unpackMemory } from "./unpack.ts";
