@@ -73,6 +73,11 @@ export const volumeErrors = {
     hint: "remove them with it: skep vol rm --snapshots {id}",
     status: 409,
   },
+  VOLUME_SOURCE_GOING: {
+    message: 'volume "{id}" is a clone of snapshot "{snapshot}" of volume "{source}", which is being removed',
+    hint: "try again in a moment; a removal that was cut off ends when {source} is attached next",
+    status: 409,
+  },
   SNAPSHOT_NOT_FOUND: {
     message: 'volume "{id}" has no snapshot "{snapshot}"',
     hint: "see: skep vol show {id}",

@@ -18,6 +18,8 @@ import { dataSlotBytes } from "./wal/slot.ts";
 import { Wal } from "./wal/wal.ts";
 
 const swapTries = 100;
+const sourceTries = 20;
+const sourcePauseMs = 250;
 
 /** VOLUME_OPEN, VOLUME_IN_USE, VOLUME_DAMAGED, VOLUME_VERSION, VOLUME_KEY, VOLUME_NOT_FOUND. */
 export async function openVolume(
@@ -69,18 +71,37 @@ export async function presentSnapshot(
 
 /**
  * A clone's manifest may reach the store late, when whoever wanted the clone was told that it has failed, and
- * the snapshot was removed since. That is no volume, and before it is first opened it is known by that.
+ * the snapshot was removed since. That is no volume, and before it is first opened it is known by that. While a
+ * removal looks for clones, its mark says nothing yet: it takes the mark away when it finds this one.
  */
 async function checkSource(env: Environment, { VolumeName: id, Source, Epoch }: Manifest): Promise<void> {
   if (Source === null || Epoch > 0) return;
-  const { Volume: volume, Snapshot: snapshot } = Source;
+  for (let tries = 1; ; tries += 1) {
+    const state = await stateOf(env, Source);
+    if (state === "present") return;
+    if (state === "gone") {
+      const why = `it was never finished as a clone of snapshot "${Source.Snapshot}", which is gone`;
+      throw fail("VOLUME_DAMAGED", { id, object: manifestKey(id), why });
+    }
+    if (tries === sourceTries) {
+      throw fail("VOLUME_SOURCE_GOING", { id, source: Source.Volume, snapshot: Source.Snapshot });
+    }
+    await env.clock.sleep(sourcePauseMs);
+  }
+}
+
+async function stateOf(
+  env: Environment,
+  { Volume, Snapshot }: { Volume: string; Snapshot: string },
+): Promise<"present" | "going" | "gone"> {
   try {
-    await presentSnapshot(env, { volume, snapshot });
+    const { manifest } = await readManifest(env, Volume);
+    const entry = manifest.Snapshots.find(({ Id }) => Id === Snapshot);
+    if (entry === undefined) return "gone";
+    return manifest.Removing === true || entry.Deleting === true ? "going" : "present";
   } catch (error) {
-    const isGone = ["VOLUME_NOT_FOUND", "SNAPSHOT_NOT_FOUND"].includes(codeOf(error) ?? "");
-    if (!isGone) throw error;
-    const why = `it was never finished as a clone of snapshot "${snapshot}", which is gone`;
-    throw fail("VOLUME_DAMAGED", { id, object: manifestKey(id), why }, { cause: error });
+    if (codeOf(error) !== "VOLUME_NOT_FOUND") throw error;
+    return "gone";
   }
 }
 

@@ -159,7 +159,14 @@ export class World {
   }
 }
 
-const passing = new Set(["FOREIGN_FAILED", "ECONNRESET", "STORE_FULL", "ENOSPC", "EIO"]);
+const passing = new Set([
+  "FOREIGN_FAILED",
+  "ECONNRESET",
+  "STORE_FULL",
+  "ENOSPC",
+  "EIO",
+  "VOLUME_SOURCE_GOING",
+]);
 
 /** The name of a failure, whatever failed. */
 export function codeOf(error: unknown): string {
