@@ -13,5 +13,6 @@ export {
   statePaths,
   statesDirectory,
 } from "./paths.ts";
+export type { States } from "./states.ts";
 export type * from "./types.ts";
 export { type UnpackMemoryOptions, unpackMemory } from "./unpack.ts";
