@@ -12,6 +12,7 @@ import {
   type ImageEngine,
   type MachineEngine,
   openStore,
+  type StateEngine,
   type StorageEngine,
   type VolumeEngine,
 } from "@skep/control";
@@ -55,6 +56,7 @@ export async function openApiDocument(): Promise<Document> {
   const store = openStore(join(directory, "skep.db"));
   const control = await createControl({
     machines: {} as MachineEngine,
+    states: {} as StateEngine,
     images: {} as ImageEngine,
     storage: {} as StorageEngine,
     volumes: {} as VolumeEngine,

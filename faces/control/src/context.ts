@@ -3,7 +3,7 @@ import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import { ErrorResponse } from "@skep/api/schemas";
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply } from "fastify";
 import { type TSchema, Type } from "typebox";
-import type { ImageEngine, MachineEngine, StorageEngine, VolumeEngine } from "./engines.ts";
+import type { ImageEngine, MachineEngine, StateEngine, StorageEngine, VolumeEngine } from "./engines.ts";
 import type { Events } from "./events.ts";
 import type { Jobs } from "./jobs.ts";
 import type { Metrics } from "./metrics.ts";
@@ -20,6 +20,8 @@ export type App = FastifyInstance<
 /** What the routes are given. */
 export interface Context {
   machines: MachineEngine;
+  /** Absent where skepd wires none in: its routes are not there either. */
+  states: StateEngine | undefined;
   images: ImageEngine;
   storage: StorageEngine;
   volumes: VolumeEngine;

@@ -10,7 +10,7 @@ import Fastify, {
   LogController,
 } from "fastify";
 import type { App, Context } from "./context.ts";
-import type { ImageEngine, MachineEngine, StorageEngine, VolumeEngine } from "./engines.ts";
+import type { ImageEngine, MachineEngine, StateEngine, StorageEngine, VolumeEngine } from "./engines.ts";
 import { fail } from "./errors.ts";
 import { Events } from "./events.ts";
 import { Jobs } from "./jobs.ts";
@@ -25,6 +25,7 @@ import { execRoutes } from "./routes/exec.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { machineRoutes } from "./routes/machines.ts";
+import { stateRoutes } from "./routes/states.ts";
 import { storageRoutes } from "./routes/storage.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
@@ -34,6 +35,7 @@ import { validatorCompiler } from "./validation.ts";
 
 export interface ControlOptions {
   machines: MachineEngine;
+  states?: StateEngine;
   images: ImageEngine;
   storage: StorageEngine;
   volumes: VolumeEngine;
@@ -68,7 +70,7 @@ export interface Control extends AsyncDisposable {
 const bodyLimit = 8 * 1024 * 1024;
 
 export async function createControl(options: ControlOptions): Promise<Control> {
-  const { store, log, machines, images, storage, volumes, version, home } = options;
+  const { store, log, machines, states, images, storage, volumes, version, home } = options;
   const app: App = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
@@ -89,6 +91,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
   const tls = new TlsListener(app, options.tlsDirectory);
   const context: Context = {
     machines,
+    states,
     images,
     storage,
     volumes,
@@ -146,6 +149,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
   for (const routes of [
     systemRoutes,
     machineRoutes,
+    stateRoutes,
     consoleRoutes,
     execRoutes,
     imageRoutes,

@@ -23,11 +23,15 @@ import type {
   Pruned,
   QemuCommand,
   RemoveRequest,
+  ResumeRequest,
+  ResumeResult,
   SnapshotCreate,
   StartRequest,
   StopRequest,
   Storage,
   StorageUp,
+  SuspendRequest,
+  SuspendResult,
   Volume,
   VolumeAdopt,
   VolumeCheckReport,
@@ -49,6 +53,7 @@ export interface MachineEngine {
   list(): Machine[];
   get(name: string): Machine;
   create(request: MachineRequest, work: Work): Promise<Machine>;
+  /** MACHINE_SUSPENDED where it has to be resumed instead. */
   start(name: string, request: StartRequest, work: Work): Promise<Machine>;
   stop(name: string, request: StopRequest, work: Work): Promise<Machine>;
   restart(name: string, request: StartRequest & StopRequest, work: Work): Promise<Machine>;
@@ -78,6 +83,22 @@ export interface MachineEngine {
   sshConfig(): Maybe<string>;
   usedImages(): Map<string, string[]>;
   doctor(): Promise<Check[]>;
+}
+
+/** Memory and device state of machines on disk. Each verb waits until no other works on its machine. */
+export interface StateEngine {
+  /**
+   * MACHINE_NOT_RUNNING. One that is suspended is left as it is. Cancelled or failed, the machine runs on and
+   * nothing of the state is left.
+   */
+  suspend(name: string, request: SuspendRequest, work: Work): Promise<SuspendResult>;
+  /**
+   * MACHINE_NOT_SUSPENDED, STATE_MISFIT, STATE_DAMAGED. One that runs is left as it is. Cancelled or failed before
+   * the guest ran, the machine is suspended as before.
+   */
+  resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult>;
+  /** Of the suspended machines that could not be resumed here, and of damaged states. */
+  doctor(thorough: boolean): Promise<Check[]>;
 }
 
 export interface ImageEngine {

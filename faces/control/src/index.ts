@@ -3,6 +3,7 @@ export type {
   ImageEngine,
   MachineEngine,
   OwnedBucket,
+  StateEngine,
   StorageEngine,
   VolumeEngine,
   VolumeGarbage,

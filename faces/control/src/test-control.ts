@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { ApiClient } from "@skep/api";
 import { type Control, createControl } from "./control.ts";
 import { openStore } from "./store.ts";
-import { DirectoryMachines, MapStorage, noVolumes, OneImage, silentLog } from "./testing.ts";
+import { DirectoryMachines, DirectoryStates, MapStorage, noVolumes, OneImage, silentLog } from "./testing.ts";
 
 export interface TestControl extends AsyncDisposable {
   control: Control;
@@ -28,6 +28,7 @@ export async function testControl(): Promise<TestControl> {
   const control = opened.use(
     await createControl({
       machines,
+      states: new DirectoryStates(machines),
       images: new OneImage(),
       storage: new MapStorage(home),
       volumes: noVolumes,

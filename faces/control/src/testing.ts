@@ -22,6 +22,8 @@ import type { FastifyBaseLogger } from "fastify";
 import type { ImageEngine, MachineEngine, OwnedBucket, StorageEngine, VolumeEngine } from "./engines.ts";
 import type { Recover } from "./jobs.ts";
 
+export { DirectoryStates } from "./testing-states.ts";
+
 /** Says nothing. */
 export const silentLog: FastifyBaseLogger = {
   level: "silent",
@@ -46,6 +48,14 @@ function untilAborted(signal: AbortSignal): Promise<never> {
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }
+
+const suspension = {
+  state: "st-0123456789abcdef0",
+  at: new Date(0).toISOString(),
+  populatedMiB: 64,
+  storedBytes: 1024,
+  pauseMs: 1,
+};
 
 /** Machines are directories; nothing runs in them. User data `hang` makes a creation wait. */
 export class DirectoryMachines implements MachineEngine {
@@ -94,7 +104,7 @@ export class DirectoryMachines implements MachineEngine {
       ready: false,
       createdAt: new Date(0).toISOString(),
       startedAt: null,
-      suspended: null,
+      suspended: this.#states.get(name) === "suspended" ? suspension : null,
       directory: join(this.#directory, name),
       sockets: { console: "", control: "" },
     };
@@ -125,7 +135,14 @@ export class DirectoryMachines implements MachineEngine {
     return "undone";
   };
 
+  setState(name: string, state: Machine["state"]): void {
+    this.#states.set(name, state);
+  }
+
   async start(name: string): Promise<Machine> {
+    if (this.#states.get(name) === "suspended") {
+      throw new SkepError("MACHINE_SUSPENDED", `machine "${name}" is suspended`, { status: 409 });
+    }
     this.#states.set(name, "running");
     return this.get(name);
   }

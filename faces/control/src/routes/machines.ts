@@ -16,12 +16,13 @@ import { checkName } from "@skep/base";
 import { Type } from "typebox";
 import { type App, answers, type Context, nameParams } from "../context.ts";
 import { globMatches } from "../glob.ts";
+import { startOrResume } from "./states.ts";
 
 const tags = ["machines"];
 const strict = { additionalProperties: false };
 const RestartRequest = Type.Object({ ...StartRequest.properties, ...StopRequest.properties }, strict);
 
-export function machineRoutes(app: App, { machines, jobs }: Context): void {
+export function machineRoutes(app: App, { machines, states, jobs }: Context): void {
   app.get(
     "/v1/machines",
     {
@@ -125,7 +126,7 @@ export function machineRoutes(app: App, { machines, jobs }: Context): void {
       machines.get(name);
       reply.code(202);
       return jobs.start({ kind: "machine.start", subject: name, request: body }, (work) =>
-        machines.start(name, body, work),
+        startOrResume({ machines, states }, name, body, work),
       );
     },
   );

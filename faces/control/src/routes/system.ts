@@ -32,8 +32,14 @@ export function systemRoutes(app: App, context: Context): void {
       },
     },
     async ({ query }) => {
-      const { machines, storage, volumes } = context;
-      const checks = [machines.doctor(), storage.doctor(query.thorough === true), volumes.doctor()];
+      const { machines, states, storage, volumes } = context;
+      const thorough = query.thorough === true;
+      const checks = [
+        machines.doctor(),
+        states?.doctor(thorough) ?? [],
+        storage.doctor(thorough),
+        volumes.doctor(),
+      ];
       return (await Promise.all(checks)).flat();
     },
   );

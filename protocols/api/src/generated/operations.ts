@@ -1250,6 +1250,11 @@ export interface Operations {
       } };
     response: Job;
   };
+  /** Lets a suspended machine go on where it was; the job's result is a ResumeResult. It boots from its disk only where `cold` asks for that. */
+  resumeMachine: {
+    params: { path: { name: string }; body: ResumeRequest };
+    response: Job;
+  };
   /** Listens on TCP with TLS and tokens, now and after later starts; null ends it. */
   setListen: {
     params: { body: Listen };
@@ -1282,6 +1287,11 @@ export interface Operations {
   storageUp: {
     params: { body: StorageUp };
     response: Storage;
+  };
+  /** Writes memory and device state to disk, and ends QEMU. The job's result is a SuspendResult; one that is cancelled leaves the machine running. */
+  suspendMachine: {
+    params: { path: { name: string }; body: SuspendRequest };
+    response: Job;
   };
   /** Reads all of the image's files again and compares their digests. */
   verifyImage: {
@@ -1359,6 +1369,7 @@ export const operations = {
   removeVolume: { method: "DELETE", path: "/v1/volumes/{volume}", kind: "json" },
   resizeVolume: { method: "POST", path: "/v1/volumes/{volume}/resize", kind: "json" },
   restartMachine: { method: "POST", path: "/v1/machines/{name}/restart", kind: "json" },
+  resumeMachine: { method: "POST", path: "/v1/machines/{name}/resume", kind: "json" },
   setListen: { method: "PUT", path: "/v1/listen", kind: "json" },
   shutdown: { method: "POST", path: "/v1/shutdown", kind: "json" },
   sshConfig: { method: "GET", path: "/v1/ssh-config", kind: "raw" },
@@ -1366,6 +1377,7 @@ export const operations = {
   stopMachine: { method: "POST", path: "/v1/machines/{name}/stop", kind: "json" },
   storageDown: { method: "POST", path: "/v1/storage/down", kind: "json" },
   storageUp: { method: "POST", path: "/v1/storage/up", kind: "json" },
+  suspendMachine: { method: "POST", path: "/v1/machines/{name}/suspend", kind: "json" },
   verifyImage: { method: "POST", path: "/v1/images/{ref}/verify", kind: "json" },
   version: { method: "GET", path: "/v1/version", kind: "json" },
 } as const;
