@@ -1,0 +1,114 @@
+/** A thread that packs or unpacks chunks of guest memory; memory-threads.ts starts it and says what to do. */
+import { hash } from "node:crypto";
+import { openSync, readSync, writeSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { bytesOfChunk, pageBytes } from "./index-codec.ts";
+import type { Answer, Job, PackedBatch, ThreadData } from "./memory-threads.ts";
+import { chunkBytes, type MemoryRow } from "./types.ts";
+
+const compression = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+/** No frame may ask for a window beyond its chunk. */
+const largestWindowLog = 20;
+
+const data = workerData as ThreadData;
+const from = openSync(data.from, "r");
+const into = data.into === null ? null : openSync(data.into, "r+");
+const raw = Buffer.alloc(chunkBytes);
+const zeros = Buffer.alloc(chunkBytes);
+
+parentPort?.on("message", (job: Job) => {
+  const answer = perform(job);
+  const moved = "packed" in answer ? [answer.packed.bytes.buffer as ArrayBuffer] : [];
+  parentPort?.postMessage(answer, moved);
+});
+
+function perform(job: Job): Answer {
+  try {
+    return "pack" in job ? { packed: pack(job.pack) } : { damages: unpack(job.unpack) };
+  } catch (error) {
+    const { message, code } = error as NodeJS.ErrnoException;
+    return { error: { message, code } };
+  }
+}
+
+/** Zero chunks are left out: readers of a mapping fill holes with zero pages. */
+function pack(chunks: readonly number[]): PackedBatch {
+  const rows: PackedBatch["rows"] = [];
+  const parts: Uint8Array[] = [];
+  for (const chunk of chunks) {
+    const offset = chunk * chunkBytes;
+    const bytes = raw.subarray(0, bytesOfChunk(chunk, data.memoryBytes));
+    readWhole(bytes, offset);
+    if (bytes.equals(zeros.subarray(0, bytes.length))) continue;
+    const compressed = zstdCompressSync(bytes, compression);
+    const stored = compressed.length < bytes.length ? compressed : Buffer.from(bytes);
+    rows.push({ chunk, length: stored.length, sha256: new Uint8Array(hash("sha256", stored, "buffer")) });
+    parts.push(stored);
+  }
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return { rows, bytes: all };
+}
+
+/** Rows whose ranges follow each other. Returns what is damaged; the rest is written, where it is wanted. */
+function unpack(rows: readonly MemoryRow[]): { row: MemoryRow; why: string }[] {
+  const first = rows[0] as MemoryRow;
+  const last = rows.at(-1) as MemoryRow;
+  const stored = Buffer.allocUnsafe(last.offset + last.length - first.offset);
+  readWhole(stored, first.offset);
+  return rows.flatMap((row) => {
+    const at = row.offset - first.offset;
+    const size = bytesOfChunk(row.chunk, data.memoryBytes);
+    const why = unpackChunk(stored.subarray(at, at + row.length), size, row);
+    return why === undefined ? [] : [{ row, why }];
+  });
+}
+
+function unpackChunk(stored: Buffer, size: number, row: MemoryRow): string | undefined {
+  if (!hash("sha256", stored, "buffer").equals(row.sha256)) return "its digest is not that of the index";
+  let bytes: Buffer;
+  try {
+    bytes = stored.length === size ? stored : decompress(stored, size);
+  } catch (error) {
+    return `it does not decompress to ${size} bytes (${(error as Error).message})`;
+  }
+  if (bytes.length !== size) return `it decompresses to ${bytes.length} bytes instead of ${size}`;
+  if (into !== null) writePopulated(into, bytes, row.chunk * chunkBytes);
+  return undefined;
+}
+
+function decompress(stored: Buffer, size: number): Buffer {
+  const params = { [constants.ZSTD_d_windowLogMax]: largestWindowLog };
+  return zstdDecompressSync(stored, { maxOutputLength: size, params });
+}
+
+/** Writes runs of pages that are not zero, so that what was a hole is one again. */
+function writePopulated(file: number, bytes: Buffer, offset: number): void {
+  let start = -1;
+  for (let page = 0; page <= bytes.length; page += pageBytes) {
+    const isZero = page === bytes.length || bytes.compare(zeros, 0, pageBytes, page, page + pageBytes) === 0;
+    if (isZero && start >= 0) {
+      writeWhole(file, bytes.subarray(start, page), offset + start);
+      start = -1;
+    } else if (!isZero && start < 0) start = page;
+  }
+}
+
+function readWhole(bytes: Buffer, offset: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    const count = readSync(from, bytes, done, bytes.length - done, offset + done);
+    if (count === 0) throw new Error(`${data.from} ends at byte ${offset + done}`);
+    done += count;
+  }
+}
+
+function writeWhole(file: number, bytes: Buffer, offset: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    done += writeSync(file, bytes, done, bytes.length - done, offset + done);
+  }
+}

@@ -1,0 +1,109 @@
+import { availableParallelism } from "node:os";
+import { Worker } from "node:worker_threads";
+import type { MemoryRow } from "./types.ts";
+
+/** What a thread works on. */
+export interface ThreadData {
+  /** Read: the memory to be packed, or the pack. */
+  from: string;
+  /** Written: the memory; null where chunks are only verified. */
+  into: string | null;
+  memoryBytes: number;
+}
+
+/** Chunks to pack, ascending, or rows to unpack, whose ranges follow each other; at least one. */
+export type Job = { pack: number[] } | { unpack: MemoryRow[] };
+
+export interface PackedBatch {
+  rows: Omit<MemoryRow, "offset">[];
+  /** What is stored of them, one after another. */
+  bytes: Uint8Array;
+}
+
+export type Answer =
+  | { packed: PackedBatch }
+  | { damages: { row: MemoryRow; why: string }[] }
+  | { error: { message: string; code: string | undefined } };
+
+/** Beside compression there is little to do; more than two gain little, and take the guests' cores. */
+const mostThreads = 2;
+/** Chunks that one job holds: with all jobs that wait, some 30 MiB. */
+export const chunksPerJob = 4;
+
+interface Thread {
+  worker: Worker;
+  waiting: PromiseWithResolvers<Answer>[];
+  failure: unknown;
+}
+
+/** Threads that take jobs in turn. One that fails fails all that is asked of it. */
+export class MemoryThreads implements AsyncDisposable {
+  readonly #threads: Thread[];
+
+  constructor(data: ThreadData) {
+    const end = import.meta.url.endsWith(".ts") ? "ts" : "js";
+    const count = Math.min(mostThreads, availableParallelism());
+    this.#threads = Array.from({ length: count }, () => {
+      const url = new URL(`./memory-thread.${end}`, import.meta.url);
+      const worker = new Worker(url, { workerData: data, name: "memory-thread" });
+      const thread: Thread = { worker, waiting: [], failure: undefined };
+      const fail = (error: unknown) => {
+        thread.failure ??= error;
+        for (const answer of thread.waiting.splice(0)) answer.reject(thread.failure);
+      };
+      worker.on("message", (answer: Answer) => thread.waiting.shift()?.resolve(answer));
+      worker.on("error", fail);
+      worker.on("exit", () => fail(new Error("a thread for guest memory has ended")));
+      return thread;
+    });
+  }
+
+  /**
+   * Gives each job's answer to `take`, in the order of the jobs, which are drawn as threads get free.
+   * Stops at the first error, or when the signal is aborted.
+   */
+  async perform<T extends Answer>(
+    jobs: Iterable<Job>,
+    signal: AbortSignal | undefined,
+    take: (answer: Exclude<T, { error: unknown }>) => Promise<void> | void,
+  ): Promise<void> {
+    const asked: Promise<Answer>[] = [];
+    const takeNext = async () => {
+      const answer = (await asked.shift()) as Answer;
+      signal?.throwIfAborted();
+      if ("error" in answer)
+        throw Object.assign(new Error(answer.error.message), { code: answer.error.code });
+      await take(answer as Exclude<T, { error: unknown }>);
+    };
+    signal?.throwIfAborted();
+    for (const job of jobs) {
+      if (asked.length >= 2 * this.#threads.length) await takeNext();
+      asked.push(this.#ask(job));
+    }
+    while (asked.length > 0) await takeNext();
+  }
+
+  #ask(job: Job): Promise<Answer> {
+    const thread = this.#threads.reduce((best, one) =>
+      one.waiting.length < best.waiting.length ? one : best,
+    );
+    const answer = Promise.withResolvers<Answer>();
+    answer.promise.catch(() => undefined); // whoever awaits it may have failed before
+    if (thread.failure !== undefined) {
+      answer.reject(thread.failure);
+      return answer.promise;
+    }
+    thread.waiting.push(answer);
+    thread.worker.postMessage(job);
+    return answer.promise;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+  }
+}
+
+/** Cuts a list into jobs' parts. */
+export function* inParts<T>(list: readonly T[]): Generator<T[]> {
+  for (let at = 0; at < list.length; at += chunksPerJob) yield list.slice(at, at + chunksPerJob);
+}
