@@ -19,6 +19,12 @@ export function cancelText(id: JobId, params: CancelParameters): string {
         : `cancelling the start of ${name}`;
     case "stopMachine":
       return `cancelling; ${name} runs on unless it is shutting down already`;
+    case "suspendMachine":
+      return `cancelling; ${name} runs on unless all of its memory is stored already`;
+    case "resumeMachine":
+      return params.body?.wait === true
+        ? `no longer waiting; ${name} goes on where it was`
+        : `cancelling; ${name} stays suspended unless it runs already`;
     case "removeMachine":
     case "verifyImage":
     case "removeVolume":

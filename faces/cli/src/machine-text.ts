@@ -1,4 +1,4 @@
-import type { Machine } from "@skep/api";
+import type { Machine, Suspension } from "@skep/api";
 import { formatAge, formatSize } from "@skep/base";
 import { formatPort } from "./ports.ts";
 import { type Paint, printable, type Style } from "./style.ts";
@@ -13,6 +13,7 @@ export function stateText(machine: Machine): string {
 export function stateColour(machine: Machine, style: Style): Paint | undefined {
   if (machine.state === "running") return machine.reason === null ? style.green : style.yellow;
   if (machine.state === "damaged") return style.red;
+  if (machine.state === "suspended") return style.dim;
   if (machine.state === "stopped") return machine.reason === null ? style.dim : style.red;
   return style.yellow;
 }
@@ -62,10 +63,22 @@ export function shapeText(machine: Machine): string {
   return parts.filter((part) => part !== null && part !== "-").join(", ");
 }
 
+/** `239 MiB of memory, 69.9 MiB stored, paused 1.2 s`. */
+export function suspensionText({ populatedMiB, storedBytes, pauseMs }: Suspension): string {
+  const memory = `${formatSize(populatedMiB * mebibyte)} of memory`;
+  return `${memory}, ${formatSize(storedBytes)} stored, paused ${secondsText(pauseMs)}`;
+}
+
+/** `180 ms`, `1.2 s`. */
+export function secondsText(milliseconds: number): string {
+  return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+}
+
 /** What to tell after a machine was made or started: its state, and how to get in. */
 export function waysIn(machine: Machine, style: Style): string {
   const colour = stateColour(machine, style) ?? ((text: string) => text);
   const first = `${style.bold(machine.name)} is ${colour(stateText(machine))} ${style.dim(`(${shapeText(machine)})`)}`;
+  if (machine.state === "suspended") return `${first}\n  skep resume ${machine.name}\n`;
   if (machine.state !== "running") return `${first}\n  skep start ${machine.name}\n`;
   const lines = [first];
   if (machine.ssh === null)

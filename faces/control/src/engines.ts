@@ -30,7 +30,6 @@ import type {
   StopRequest,
   Storage,
   StorageUp,
-  SuspendRequest,
   SuspendResult,
   Volume,
   VolumeAdopt,
@@ -87,14 +86,11 @@ export interface MachineEngine {
 
 /** Memory and device state of machines on disk. Each verb waits until no other works on its machine. */
 export interface StateEngine {
+  /** Cancelled or failed, the machine runs on and nothing of the state is left. */
+  suspend(name: string, work: Work): Promise<SuspendResult>;
   /**
-   * MACHINE_NOT_RUNNING. One that is suspended is left as it is. Cancelled or failed, the machine runs on and
-   * nothing of the state is left.
-   */
-  suspend(name: string, request: SuspendRequest, work: Work): Promise<SuspendResult>;
-  /**
-   * MACHINE_NOT_SUSPENDED, STATE_MISFIT, STATE_DAMAGED. One that runs is left as it is. Cancelled or failed before
-   * the guest ran, the machine is suspended as before.
+   * Boots from the disk only where `cold` asks for it. Cancelled or failed before the guest ran, the machine is
+   * suspended as before.
    */
   resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult>;
   /** Of the suspended machines that could not be resumed here, and of damaged states. */

@@ -46,8 +46,8 @@ test("what is not there, not running, not suspended or not understood is refused
   await t.client.job("createMachine", { body: { name: "web" } });
   const path = { name: "web" };
   const job = (id: "suspendMachine" | "resumeMachine", params: object) => t.client.job(id, params as never);
-  await assert.rejects(job("suspendMachine", { path, body: {} }), { code: "MACHINE_NOT_RUNNING" });
-  await assert.rejects(job("resumeMachine", { path, body: {} }), { code: "MACHINE_NOT_SUSPENDED" });
+  await assert.rejects(job("suspendMachine", { path, body: {} }), { code: "STATE_NOT_RUNNING" });
+  await assert.rejects(job("resumeMachine", { path, body: {} }), { code: "STATE_NOT_SUSPENDED" });
   await assert.rejects(job("resumeMachine", { path, body: { warm: true } }), /unknown field "warm"/);
   await assert.rejects(job("suspendMachine", { path, body: { cold: true } }), /unknown field "cold"/);
   await assert.rejects(job("suspendMachine", { path: { name: "nobody" }, body: {} }), {

@@ -1,5 +1,5 @@
 /** States without QEMU: machines are directories (testing.ts), and a suspended one is a word in memory. */
-import type { ResumeRequest, ResumeResult, SuspendRequest, SuspendResult } from "@skep/api/schemas";
+import type { ResumeRequest, ResumeResult, SuspendResult } from "@skep/api/schemas";
 import { SkepError, type Work } from "@skep/base";
 import type { StateEngine } from "./engines.ts";
 import type { DirectoryMachines } from "./testing.ts";
@@ -14,9 +14,9 @@ export class DirectoryStates implements StateEngine {
     this.#machines = machines;
   }
 
-  async suspend(name: string, _request: SuspendRequest, work: Work): Promise<SuspendResult> {
+  async suspend(name: string, work: Work): Promise<SuspendResult> {
     if (this.#machines.get(name).state !== "running") {
-      throw new SkepError("MACHINE_NOT_RUNNING", `machine "${name}" is not running`, { status: 409 });
+      throw new SkepError("STATE_NOT_RUNNING", `machine "${name}" is not running`, { status: 409 });
     }
     work.report({ phase: `storing the memory of ${name}`, done: 0, total: 128 * mebibyte, unit: "bytes" });
     if (name === "hang") {
@@ -32,7 +32,7 @@ export class DirectoryStates implements StateEngine {
     const { state } = this.#machines.get(name);
     if (state === "running") return { machine: this.#machines.get(name), how: "running", durationMs: 0 };
     if (state !== "suspended") {
-      throw new SkepError("MACHINE_NOT_SUSPENDED", `machine "${name}" is not suspended`, { status: 409 });
+      throw new SkepError("STATE_NOT_SUSPENDED", `machine "${name}" is not suspended`, { status: 409 });
     }
     this.#machines.setState(name, "running");
     return { machine: this.#machines.get(name), how: cold ? "booted" : "resumed", durationMs: 1 };

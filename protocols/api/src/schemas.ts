@@ -185,7 +185,13 @@ export const MachineEdit = Type.Object(
 export type MachineEdit = Static<typeof MachineEdit>;
 
 export const StartRequest = Type.Object(
-  { wait: Type.Optional(Type.Boolean()), waitSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })) },
+  {
+    wait: Type.Optional(Type.Boolean()),
+    waitSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+    cold: Type.Optional(
+      Type.Boolean({ description: "of a suspended machine: give up its memory and boot from the disk" }),
+    ),
+  },
   { ...strict, $id: "StartRequest" },
 );
 export type StartRequest = Static<typeof StartRequest>;

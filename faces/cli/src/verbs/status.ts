@@ -9,6 +9,7 @@ import {
   portsText,
   stateColour,
   stateText,
+  suspensionText,
   volumesText,
 } from "../machine-text.ts";
 import { printable, type Style, styleFor } from "../style.ts";
@@ -31,6 +32,12 @@ function describe(machine: Machine, style: Style): string {
       machine.state === "running"
         ? `${ageText(machine.startedAt)}${machine.ready ? "" : ", still booting"}`
         : null,
+    ],
+    [
+      "suspended",
+      machine.suspended === null
+        ? null
+        : `${ageText(machine.suspended.at)} ago: ${suspensionText(machine.suspended)}`,
     ],
     ["age", ageText(machine.createdAt)],
     ["autostart", machine.autostart ? "yes" : null],

@@ -30,7 +30,7 @@ export function define(command: Command): void {
         const chosen = await context.chosenMachines(
           names,
           flags.all,
-          (machine) => machine.state !== "stopped",
+          (machine) => machine.state !== "stopped" && machine.state !== "suspended",
         );
         await context.forEach(
           chosen,

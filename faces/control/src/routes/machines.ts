@@ -20,7 +20,8 @@ import { startOrResume } from "./states.ts";
 
 const tags = ["machines"];
 const strict = { additionalProperties: false };
-const RestartRequest = Type.Object({ ...StartRequest.properties, ...StopRequest.properties }, strict);
+const { wait, waitSeconds } = StartRequest.properties;
+const RestartRequest = Type.Object({ wait, waitSeconds, ...StopRequest.properties }, strict);
 
 export function machineRoutes(app: App, { machines, states, jobs }: Context): void {
   app.get(

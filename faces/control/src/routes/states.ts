@@ -24,7 +24,7 @@ export function stateRoutes(app: App, { machines, states, jobs }: Context): void
       machines.get(name);
       reply.code(202);
       return jobs.start({ kind: "machine.suspend", subject: name, request: body }, (work) =>
-        states.suspend(name, body, work),
+        states.suspend(name, work),
       );
     },
   );

@@ -541,6 +541,8 @@ export interface SnapshotCreate {
 export interface StartRequest {
   wait?: boolean;
   waitSeconds?: number;
+  /** of a suspended machine: give up its memory and boot from the disk */
+  cold?: boolean;
 }
 
 export interface StopRequest {
