@@ -2,6 +2,7 @@ export { checkState } from "./check.ts";
 export { beginState, commitState, listStates, removeState } from "./commit.ts";
 export { devicesOf, differences } from "./compat.ts";
 export { packDevice, unpackDevice } from "./device.ts";
+export { diagnoseStates, type SuspendedMachine } from "./doctor.ts";
 export { stateErrors } from "./errors.ts";
 export { readManifest, writeManifest } from "./manifest.ts";
 export { type PackMemoryOptions, packMemory } from "./pack.ts";

@@ -1,4 +1,4 @@
-import type { ResumeRequest, ResumeResult, SuspendResult } from "@skep/api/schemas";
+import type { Check, ResumeRequest, ResumeResult, SuspendResult } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 
 /** The states of one home's machines, as the faces see them. */
@@ -15,4 +15,6 @@ export interface States {
   resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult>;
   /** Finishes or undoes what an earlier process left half done; verbs on those machines wait for it. */
   recover(): Promise<void>;
+  /** Of suspended machines that could not be resumed here, and of damaged states (`diagnoseStates`). */
+  doctor(thorough: boolean): Promise<Check[]>;
 }
