@@ -73,6 +73,12 @@ export const volumeErrors = {
     hint: "remove them with it: skep vol rm --snapshots {id}",
     status: 409,
   },
+  VOLUME_UNFINISHED: {
+    message:
+      'volume "{id}" was never finished as a clone of snapshot "{snapshot}" of volume "{source}", which is gone',
+    hint: "nothing was ever written to it; remove it: skep vol rm {id}",
+    status: 409,
+  },
   VOLUME_SOURCE_GOING: {
     message: 'volume "{id}" is a clone of snapshot "{snapshot}" of volume "{source}", which is being removed',
     hint: "try again in a moment; a removal that was cut off ends when {source} is attached next",

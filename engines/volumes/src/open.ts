@@ -9,7 +9,7 @@ import { loadMap } from "./map-objects.ts";
 import { codeOf } from "./objects.ts";
 import { newCommit, Ownership, putManifest, readManifest } from "./ownership.ts";
 import { Pace } from "./pace.ts";
-import { checkVolumeId, type LocalPaths, localPaths, manifestKey, ownerName, ownerWords } from "./paths.ts";
+import { checkVolumeId, type LocalPaths, localPaths, ownerName, ownerWords } from "./paths.ts";
 import { blockBytes } from "./types.ts";
 import { Volume } from "./volume.ts";
 import { inspectWal, setAside } from "./wal/open.ts";
@@ -80,8 +80,7 @@ async function checkSource(env: Environment, { VolumeName: id, Source, Epoch }: 
     const state = await stateOf(env, Source);
     if (state === "present") return;
     if (state === "gone") {
-      const why = `it was never finished as a clone of snapshot "${Source.Snapshot}", which is gone`;
-      throw fail("VOLUME_DAMAGED", { id, object: manifestKey(id), why });
+      throw fail("VOLUME_UNFINISHED", { id, source: Source.Volume, snapshot: Source.Snapshot });
     }
     if (tries === sourceTries) {
       throw fail("VOLUME_SOURCE_GOING", { id, source: Source.Volume, snapshot: Source.Snapshot });

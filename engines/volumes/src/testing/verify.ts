@@ -80,8 +80,7 @@ async function opened({ store, loss }: Verification, volume: KnownVolume): Promi
   try {
     return await store.open(volume.id, { takeOver: loss === "disk" });
   } catch (error) {
-    const isUnfinished = codeOf((error as Error).cause).endsWith("_NOT_FOUND");
-    if (volume.isCertain || !isUnfinished) throw error;
+    if (volume.isCertain || codeOf(error) !== "VOLUME_UNFINISHED") throw error;
     return undefined;
   }
 }

@@ -57,7 +57,9 @@ export class SyncRounds {
     this.#unsynced.add(segment);
     this.#written = sequence;
     this.#unsyncedBytes += bytes;
-    if (this.#unsyncedBytes < this.#earlyBytes || this.#running !== undefined) return;
+    // A round that somebody waits for begins by itself: with two at once the later one would end too early.
+    const isUnderWay = this.#running !== undefined || this.#next !== undefined;
+    if (isUnderWay || this.#unsyncedBytes < this.#earlyBytes) return;
     // Whoever asks next hears of a failure.
     this.#start().catch(() => undefined);
   }
