@@ -3,8 +3,33 @@ import { type ErrorTable, errorsOf } from "@skep/base";
 export const stateErrors = {
   STATE_NOT_FOUND: {
     message: 'state "{state}" does not exist',
-    hint: "the machine's disk is still there: boot from it with skep start --cold NAME",
+    hint: "the machine's disk is still there: boot from it with skep resume --cold NAME",
     status: 404,
+  },
+  STATE_NOT_RUNNING: {
+    message: 'machine "{machine}" cannot be suspended: {why}',
+    hint: "{hint}",
+    status: 409,
+  },
+  STATE_NOT_SUSPENDED: {
+    message: 'machine "{machine}" is not suspended',
+    hint: "start it: skep start {machine}",
+    status: 409,
+  },
+  STATE_DISK_SHORT: {
+    message: 'no room to suspend machine "{machine}": its memory may need {needed}, {free} are free in {path}',
+    hint: "make room there, or stop the machine: skep stop {machine}",
+    status: 507,
+  },
+  STATE_UNSAVED: {
+    message: 'machine "{machine}" could not be suspended and runs on: {why}',
+    hint: "see: skep logs --qemu {machine}",
+    status: 500,
+  },
+  STATE_UNLOADED: {
+    message: 'QEMU could not load the saved state of machine "{machine}": {why}',
+    hint: "it is still suspended; see: skep logs --qemu {machine}; or boot from its disk: skep resume {machine} --cold",
+    status: 500,
   },
   STATE_ID: {
     message: '"{state}" is not the id of a state',
@@ -13,17 +38,17 @@ export const stateErrors = {
   },
   STATE_DAMAGED: {
     message: 'state "{state}" is damaged: {object}: {why}',
-    hint: "its memory cannot be used; the machine's disk can: boot from it with skep start --cold NAME",
+    hint: "its memory cannot be used; the machine's disk can: boot from it with skep resume --cold NAME",
     status: 500,
   },
   STATE_MISFIT: {
     message: 'the saved memory of machine "{machine}" does not fit this host: {difference}',
-    hint: "resume it where it fits, or boot from its disk: skep start --cold {machine}",
+    hint: "resume it where it fits, or boot from its disk: skep resume --cold {machine}",
     status: 409,
   },
   STATE_VERSION: {
     message: 'state "{state}" has version {version}; this skep reads version {known}',
-    hint: "use the version of skep that wrote it, or boot from the disk: skep start --cold NAME",
+    hint: "use the version of skep that wrote it, or boot from the disk: skep resume --cold NAME",
     status: 409,
   },
   STATE_UNWRITABLE: {

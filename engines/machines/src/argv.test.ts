@@ -35,6 +35,7 @@ const file: MachineFile = {
   seeded: true,
   autostart: false,
   telnetPort: null,
+  suspended: null,
 };
 
 function line(change: Partial<MachineFile> = {}, home = "/srv/skep"): string[] {

@@ -6,6 +6,7 @@ import type { LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import { spareSlots, type VolumeOfMachine } from "./machine-file.ts";
 import { addDevice, addNode, askForDevice, cutOff, deleteNode, hasDevice, occupiedSlots } from "./plug.ts";
+import { refuseSuspended } from "./suspended.ts";
 import { freeSlot, guestDevice } from "./volume-device.ts";
 import { dropVolume, machineOf, releaseVolume, serveVolume, volumesReady } from "./volumes.ts";
 
@@ -27,6 +28,7 @@ export async function attachVolume(
   work: Work,
 ): Promise<MachineVolume> {
   const { context, name, live } = machine;
+  refuseSuspended(machine, "attach a volume to");
   if (live === undefined && machine.state !== "stopped") throw fail("MONITOR_SILENT", { name });
   const { id, sizeBytes } = await context.volumes.resolve(wanted);
   await volumesReady(machine, work.signal);

@@ -28,6 +28,8 @@ export interface Context {
   runtime: string;
   images: ImageStore;
   volumes: VolumeAccess;
+  /** Removes a saved state that nobody can resume any more. */
+  discardState(id: string): Promise<void>;
   log: Log;
   programs: QemuPrograms;
   ssh: SshConnections;

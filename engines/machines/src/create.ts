@@ -25,6 +25,7 @@ import { homePaths, machinePaths, ownVolumesFile } from "./paths.ts";
 import { portOwner } from "./ports.ts";
 import { findFirmware } from "./qemu.ts";
 import { checkSeed, writeSeed } from "./seed.ts";
+import { refuseSuspended } from "./suspended.ts";
 
 const gib = 1024 ** 3;
 export const defaults = { cpus: 2, memoryMiB: 2048, diskBytes: 10 * gib, tinyMemoryMiB: 256 };
@@ -210,6 +211,7 @@ async function resolveBase(context: Context, request: MachineRequest, work: Work
 /** Turns a stopped machine's disk into a layer that both machines stand on. */
 async function shareDisk(context: Context, from: Machine): Promise<Base["disk"]> {
   const { file, paths } = from;
+  refuseSuspended(from, "share the disk of");
   if (from.state !== "stopped") throw fail("BASE_NOT_STOPPED", { name: from.name });
   const root = file.volumes.find(({ role }) => role === "root");
   if (root !== undefined) throw fail("BASE_ON_VOLUME", { name: from.name, id: root.id });
@@ -299,6 +301,7 @@ async function composeFile(
       request.telnet === true
         ? await chooseFreePort("127.0.0.1", "tcp", (port) => portOwner(context)(port, "tcp") !== undefined)
         : null,
+    suspended: null,
   };
   return { file, root: onVolume ? disk : null };
 }

@@ -4,6 +4,7 @@ import type { LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import type { VolumeOfMachine } from "./machine-file.ts";
 import { askForDevice, cutOff, deleteNode, hasDevice } from "./plug.ts";
+import { refuseSuspended } from "./suspended.ts";
 import { usesInGuest } from "./volume-use.ts";
 import { changeVolume, dropVolume, releaseVolume, volumesReady } from "./volumes.ts";
 
@@ -26,6 +27,7 @@ export async function detachVolume(
   work: Work,
 ): Promise<void> {
   const { name, live } = machine;
+  refuseSuspended(machine, "detach a volume from");
   const volume = await attachedVolume(machine, wanted);
   const { id } = volume;
   if (volume.role !== "data") throw fail("VOLUME_BELONGS", { id, name, role: volume.role });

@@ -7,6 +7,7 @@ import { chooseFreePort } from "./host-ports.ts";
 import type { Machine } from "./machine.ts";
 import type { MachineFile } from "./machine-file.ts";
 import { portOwner } from "./ports.ts";
+import { refuseSuspended } from "./suspended.ts";
 
 /** Changes a machine's settings; those of the board need a stopped machine. */
 export async function editMachine(machine: Machine, edit: MachineEdit, work: Work): Promise<void> {
@@ -27,7 +28,10 @@ export async function editMachine(machine: Machine, edit: MachineEdit, work: Wor
   }
   if (machine.state !== "stopped") {
     const asked = board.find((key) => edit[key] !== undefined);
-    if (asked !== undefined) throw fail("MACHINE_RUNNING", { verb: verbs[asked], name });
+    if (asked !== undefined) {
+      refuseSuspended(machine, verbs[asked]);
+      throw fail("MACHINE_RUNNING", { verb: verbs[asked], name });
+    }
   }
   checkSettings(name, edit);
   const change: Partial<MachineFile> = {};

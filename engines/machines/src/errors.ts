@@ -13,6 +13,11 @@ export const machineErrors = {
     status: 409,
   },
   MACHINE_NOT_RUNNING: { message: 'machine "{name}" is not running', hint: "skep start {name}", status: 409 },
+  MACHINE_SUSPENDED: {
+    message: 'cannot {verb} machine "{name}": it is suspended',
+    hint: "resume it first: skep resume {name}; or give up its memory: skep resume {name} --cold",
+    status: 409,
+  },
   MACHINE_DAMAGED: {
     message: 'machine "{name}" is damaged: {why}',
     hint: "mend {path}, or remove the machine: skep rm --force {name}",

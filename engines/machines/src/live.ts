@@ -79,7 +79,9 @@ export class LiveMachine {
       if (this.#telnet.port !== port) await machine.save({ telnetPort: this.#telnet.port });
     }
     const { status } = await qmp.execute("query-status");
-    if (status === "io-error") this.#pausedOnError("disk full");
+    const { suspended } = machine.file;
+    if (suspended !== null) machine.setState(suspended.phase === "saving" ? "suspending" : "resuming");
+    else if (status === "io-error") this.#pausedOnError("disk full");
     else if (status === "guest-panicked") machine.setState("paused", "guest panicked");
     else if (status === "paused") machine.setState("paused", "paused through the monitor");
     else machine.setState("running");
@@ -104,7 +106,7 @@ export class LiveMachine {
         break;
       case "SHUTDOWN":
         this.#shutdown = { guest: data?.guest === true, reason: String(data?.reason ?? "") };
-        if (machine.state !== "stopping") machine.setState("stopping", this.#endReason());
+        if (!this.#changing) machine.setState("stopping", this.#endReason());
         break;
       case "BLOCK_IO_ERROR":
         if (data?.action === "stop") this.#pausedOnError(data.nospace === true ? "disk full" : "disk error");
@@ -125,6 +127,12 @@ export class LiveMachine {
         if (data?.id === "agent" && data.open === true) this.#watchAgent().catch(() => undefined);
         break;
     }
+  }
+
+  /** A verb is at work that says itself what the machine is. */
+  get #changing(): boolean {
+    const { state } = this.machine;
+    return state === "stopping" || state === "suspending" || state === "resuming";
   }
 
   #onDeviceGone(volume: string | undefined): void {
@@ -203,7 +211,7 @@ export class LiveMachine {
     // Until then it is not over: the next start has them served anew.
     await releaseVolumes(machine).catch(cannotRecord);
     machine.live = undefined;
-    machine.setState("stopped", reason);
+    machine.setState(machine.restState, reason);
   }
 
   get alive(): boolean {

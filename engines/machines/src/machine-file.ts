@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { Arch, MachineVolume, Port } from "@skep/api/schemas";
 import { readVersionedJson, SkepError, writeVersionedJson } from "@skep/base";
 import { fail } from "./errors.ts";
+import { damagedSuspension, type SuspendedState } from "./suspended.ts";
 
 /** The content of `machine.json`. Its QEMU command line is a function of it (argv.ts). */
 export interface MachineFile {
@@ -39,6 +40,8 @@ export interface MachineFile {
   seeded: boolean;
   autostart: boolean;
   telnetPort: number | null;
+  /** Its memory and devices, where they are saved or about to be; null otherwise. */
+  suspended: SuspendedState | null;
 }
 
 /** A volume as `machine.json` has it. `slot` is the spare root port that it is plugged into. */
@@ -74,9 +77,10 @@ export function newIdentity(): Pick<MachineFile, "id" | "mac" | "generation" | "
 
 export async function readMachineFile(path: string, name: string): Promise<MachineFile> {
   try {
-    // Older files know no volumes.
-    const read = await readVersionedJson<Omit<MachineFile, "volumes"> & Partial<MachineFile>>(path, 1);
-    const file: MachineFile = { volumes: [], ...read };
+    // Older files know no volumes, and nothing of suspend.
+    type Read = Omit<MachineFile, "volumes" | "suspended"> & Partial<MachineFile>;
+    const read = await readVersionedJson<Read>(path, 1);
+    const file: MachineFile = { volumes: [], suspended: null, ...read };
     const why = damage(file, name);
     if (why !== undefined) throw fail("MACHINE_DAMAGED", { name, path, why: `${path} ${why}` });
     return file;
@@ -98,7 +102,7 @@ function damage(file: MachineFile, name: string): string | undefined {
   for (const key of ["ports", "dataDisks", "volumes"] as const) {
     if (!Array.isArray(file[key])) return `has no valid ${key}`;
   }
-  return damagedVolume(file.volumes);
+  return damagedSuspension(file.suspended) ?? damagedVolume(file.volumes);
 }
 
 /** They end in QEMU's command line. */

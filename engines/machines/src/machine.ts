@@ -28,11 +28,22 @@ export class Machine {
     this.file = file;
     this.run = run;
     this.reason = run?.reason ?? null;
+    this.state = this.restState;
     this.consoleLog = new ConsoleLog(this.paths.consoleLog);
   }
 
   get name(): string {
     return this.file.name;
+  }
+
+  /** What it is without a QEMU. */
+  get restState(): "stopped" | "suspended" {
+    return this.file.suspended?.phase === "saved" ? "suspended" : "stopped";
+  }
+
+  /** Whether it has no QEMU, as far as anybody knows. */
+  get atRest(): boolean {
+    return this.state === "stopped" || this.state === "suspended";
   }
 
   get paths(): MachinePaths {
@@ -53,7 +64,7 @@ export class Machine {
     if (this.state === state && this.reason === reason) return;
     this.state = state;
     this.reason = reason;
-    if (state === "stopped" || state === "starting") this.ready = false;
+    if (state !== "running" && state !== "paused" && state !== "stopping") this.ready = false;
     this.context.log.info({ machine: this.name, state, reason }, "machine state");
     this.context.emit({ type: "machine.state", subject: this.name, data: { state, reason } });
   }
@@ -97,6 +108,13 @@ export class Machine {
     return { host, port: port.hostPort };
   }
 
+  #suspension(): MachineView["suspended"] {
+    const { suspended } = this.file;
+    if (suspended?.phase !== "saved") return null;
+    const { state, at, populatedMiB, storedBytes, pauseMs } = suspended;
+    return { state, at, populatedMiB, storedBytes, pauseMs };
+  }
+
   view(): MachineView {
     const { file, live } = this;
     const root = file.volumes.find(({ role }) => role === "root");
@@ -126,7 +144,7 @@ export class Machine {
       ready: this.ready,
       createdAt: file.createdAt,
       startedAt: live === undefined ? null : (this.run?.startedAt ?? null),
-      suspended: null,
+      suspended: this.#suspension(),
       directory: this.paths.directory,
       sockets: {
         console: join(this.paths.directory, "console.sock"),

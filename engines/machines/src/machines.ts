@@ -38,8 +38,9 @@ import { editMachine } from "./edit.ts";
 import { fail } from "./errors.ts";
 import { openExec } from "./exec.ts";
 import { ownKeyPair } from "./keys.ts";
+import { commandLine } from "./launch.ts";
 import { Machine } from "./machine.ts";
-import { readMachineFile, readRunRecord } from "./machine-file.ts";
+import { type MachineFile, readMachineFile, readRunRecord } from "./machine-file.ts";
 import { homePaths, machinePaths, memoryDirectory } from "./paths.ts";
 import { addPort, removePort } from "./ports.ts";
 import { QemuPrograms } from "./qemu.ts";
@@ -48,7 +49,7 @@ import { removeDamaged, removeMachine, sweepLeftovers, sweepUnusedLayers } from 
 import { recoverVolume, settleAll } from "./settle.ts";
 import { SshConnections } from "./ssh.ts";
 import { sshConfig, writeSshConfig } from "./ssh-config.ts";
-import { commandLine, prepareFirmware, startMachine } from "./start.ts";
+import { prepareFirmware, startMachine } from "./start.ts";
 import { machineStats, screenshot } from "./stats.ts";
 import { stopMachine } from "./stop.ts";
 import type {
@@ -68,6 +69,8 @@ export interface MachinesOptions {
   images: ImageStore;
   /** Where it is not given, no machine can have one. */
   volumes?: VolumeAccess;
+  /** Removes what is saved of a machine that is removed. Where it is not given, none can be suspended. */
+  discardState?(id: string): Promise<void>;
   log: Log;
   onEvent(event: MachineEvent): void;
 }
@@ -84,12 +87,14 @@ export class Machines implements AsyncDisposable {
   /** Reads every machine's file and takes over those that run. */
   static async open(options: MachinesOptions): Promise<Machines> {
     const { home, runtime, images, volumes = noVolumes, log, onEvent } = options;
+    const { discardState = async () => {} } = options;
     let keys: ReturnType<typeof ownKeyPair> | undefined;
     const context: Context = {
       home,
       runtime,
       images,
       volumes,
+      discardState,
       log,
       programs: new QemuPrograms(),
       ssh: new SshConnections(),
@@ -150,7 +155,8 @@ export class Machines implements AsyncDisposable {
     if ((await readFileIfThere(marker)) === bootId()) return;
     await writeFileAtomic(marker, bootId());
     for (const machine of this.#context.machines.values()) {
-      if (!machine.file.autostart || machine.live !== undefined) continue;
+      // What was put to sleep sleeps on.
+      if (!machine.file.autostart || machine.live !== undefined || machine.state === "suspended") continue;
       try {
         await this.start(machine.name, {}, work);
       } catch (error) {
@@ -181,7 +187,7 @@ export class Machines implements AsyncDisposable {
       if (present.has(name)) continue;
       if (machine.live !== undefined) {
         machine.reason = `its directory ${machine.paths.directory} was removed`;
-      } else if (machine.state === "stopped") {
+      } else if (machine.atRest) {
         machines.delete(name);
         this.#context.emit({
           type: "machine.removed",
@@ -250,6 +256,28 @@ export class Machines implements AsyncDisposable {
       signal?.throwIfAborted();
       return await work(this.#machine(name));
     });
+  }
+
+  /** For the rooms that come after this one: works on a machine when no other verb does. */
+  async withMachine<T>(
+    name: string,
+    work: (machine: Machine) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    return await this.#turn(name, work, signal);
+  }
+
+  /** Files of all machines; `damaged` are the names of those that cannot be read. */
+  files(): { files: MachineFile[]; damaged: string[] } {
+    const { machines, damaged } = this.#context;
+    return { files: [...machines.values()].map(({ file }) => file), damaged: [...damaged.keys()] };
+  }
+
+  /** Waits until a machine that runs answers, as `start` does. */
+  async waitReady(name: string, request: StartRequest, work: Work): Promise<MachineView> {
+    const machine = this.#machine(name);
+    await waitReady(machine, request, work);
+    return machine.view();
   }
 
   async start(name: string, request: StartRequest, work: Work): Promise<MachineView> {

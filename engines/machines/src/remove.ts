@@ -19,7 +19,7 @@ import { releaseVolume } from "./volumes.ts";
  */
 export async function removeMachine(machine: Machine, request: RemoveRequest, work: Work): Promise<void> {
   const { context, name, paths } = machine;
-  if (machine.state !== "stopped") {
+  if (!machine.atRest) {
     if (request.force !== true) throw fail("MACHINE_RUNNING", { verb: "remove", name });
     await stopMachine(machine, { force: true }, work);
   }
@@ -31,7 +31,9 @@ export async function removeMachine(machine: Machine, request: RemoveRequest, wo
   if (needed.length > 0) {
     work.note(`kept, for they have snapshots or clones: ${needed.join(", ")}; see: skep vol ls`);
   }
+  const saved = machine.file.suspended?.state;
   await discard(context, paths.directory, machine.file.id);
+  if (saved !== undefined) await context.discardState(saved);
   await clearRuntime(machine);
   context.machines.delete(name);
   context.ssh.drop(name);

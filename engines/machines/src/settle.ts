@@ -34,7 +34,7 @@ export async function settleAll(context: Context, sweepVolumes: () => Promise<vo
 export async function settleVolumes(machine: Machine): Promise<void> {
   const { live, context, name } = machine;
   if (live === undefined) {
-    if (machine.state === "stopped") await releaseVolumes(machine);
+    if (machine.atRest) await releaseVolumes(machine);
     return;
   }
   for (const volume of machine.file.volumes) {

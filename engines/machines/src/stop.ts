@@ -3,6 +3,7 @@ import type { Work } from "@skep/base";
 import { clearRuntime, type LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import { findProcess, signalProcess, waitGone } from "./process.ts";
+import { refuseSuspended } from "./suspended.ts";
 import { releaseVolumes, volumesReady } from "./volumes.ts";
 
 /** Default limits of each step, in milliseconds. */
@@ -18,6 +19,7 @@ const pressEveryMs = 5000;
  */
 export async function stopMachine(machine: Machine, request: StopRequest, work: Work): Promise<void> {
   const { live } = machine;
+  refuseSuspended(machine, "stop");
   await storageBack(machine, request, work);
   if (live === undefined) return await endUnheard(machine, work);
   live.stopRequested = true;

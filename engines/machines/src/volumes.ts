@@ -32,8 +32,8 @@ export function machineOf({ machines, pending, damaged }: Context, id: string): 
  * QEMU waits for a storage server that is gone, and its monitor waits with it: whatever stops or changes a
  * machine sees first that the server is there.
  */
-export async function volumesReady({ context, state, file }: Machine, signal?: AbortSignal): Promise<void> {
-  if (state === "stopped" || file.volumes.length === 0) return;
+export async function volumesReady({ context, atRest, file }: Machine, signal?: AbortSignal): Promise<void> {
+  if (atRest || file.volumes.length === 0) return;
   await context.volumes.ready(signal);
 }
 

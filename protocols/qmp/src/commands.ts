@@ -100,6 +100,11 @@ export interface QmpCommands {
   "query-memory-size-summary": Arguments<None, { "base-memory": number; "plugged-memory"?: number }>;
   "query-balloon": Arguments<None, { actual: number }>;
   "query-vm-generation-id": Arguments<None, { guid: string }>;
+  /** `full` names every property of the model, with the features that the accelerator gives it. */
+  "query-cpu-model-expansion": Arguments<
+    { type: "full" | "static"; model: { name: string; props?: { [property: string]: unknown } } },
+    { model: { name: string; props?: { [property: string]: unknown } } }
+  >;
   "query-machines": Arguments<
     None,
     { name: string; alias?: string; "is-default"?: boolean; "cpu-max": number; deprecated: boolean }[]
