@@ -2,7 +2,7 @@ import { type BlobDigest, type BlobDigests, type Digester, pieceBytes } from "..
 import type { DigestRequest } from "./messages.ts";
 import { Thread } from "./thread.ts";
 
-/** Pieces of memory that are kept when no blob is being written; until then all are. */
+/** Pieces of memory that are kept, besides as many as are in use. */
 const keptPieces = 4;
 
 /** Digests on a thread of their own, which starts with the first; the bytes are in memory that both see. */
@@ -36,14 +36,16 @@ export class ThreadDigester implements Digester {
   }
 
   takeMemory(): Uint8Array {
+    const memory = this.#memory.pop() ?? new Uint8Array(new SharedArrayBuffer(pieceBytes));
     this.#taken += 1;
-    return this.#memory.pop() ?? new Uint8Array(new SharedArrayBuffer(pieceBytes));
+    return memory;
   }
 
   giveMemory(memory: Uint8Array): void {
     this.#taken -= 1;
     this.#memory.push(memory);
-    if (this.#taken === 0) this.#memory.length = Math.min(keptPieces, this.#memory.length);
+    // Not all until nobody writes: one upload that stands still would keep what many others had.
+    this.#memory.length = Math.min(keptPieces + this.#taken, this.#memory.length);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
