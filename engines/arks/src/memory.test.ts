@@ -19,7 +19,7 @@ suite("guest memory on disk", () => {
       await writeFile(into, "");
       await truncate(into, smallMemory.bytes);
       await unpackMemory({ directory: state.directory, manifest: state.manifest, into });
-      assert.ok((await readFile(into)).equals(state.ram));
+      assert.ok((await readFile(into)).equals(await readFile(state.ramPath)));
       const written = smallMemory.contents().reduce((sum, { bytes }) => sum + bytes.length + 2 * 4096, 0);
       assert.ok(statSync(into).blocks * 512 <= written);
     });
@@ -91,7 +91,7 @@ suite("guest memory on disk", () => {
 
   test("of another size than said is refused, for packing and unpacking", async (t) => {
     const state = await makeState(t);
-    const ramPath = join(state.home, "ram");
+    const { ramPath } = state;
     await truncate(ramPath, smallMemory.bytes - 4096);
     const directory = await ownDirectory(t);
     const request = { ramPath, memoryBytes: smallMemory.bytes, directory };

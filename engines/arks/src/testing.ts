@@ -1,17 +1,21 @@
 import { createHash } from "node:crypto";
-import { type FileHandle, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, type FileHandle, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { TestContext } from "node:test";
 import { beginState, commitState } from "./commit.ts";
 import { devicesOf } from "./compat.ts";
 import { packDevice } from "./device.ts";
 import { writeManifest } from "./manifest.ts";
 import { packMemory } from "./pack.ts";
-import { statePaths } from "./paths.ts";
+import { stateDirectory, statePaths } from "./paths.ts";
 import { chunkBytes, type HostRecord, type StateManifest } from "./types.ts";
 
+/** A test, or what stands for a whole suite. */
+export interface Cleanup {
+  after(clean: () => Promise<void>): void;
+}
+
 /** A directory of a test's own; on tmpfs, where `parent` is /dev/shm. */
-export async function ownDirectory(test: TestContext, parent = "/tmp"): Promise<string> {
+export async function ownDirectory(test: Cleanup, parent = "/tmp"): Promise<string> {
   const directory = await mkdtemp(join(parent, "skep-arks-"));
   test.after(() => rm(directory, { recursive: true, force: true }));
   return directory;
@@ -82,12 +86,12 @@ export interface MadeState {
   directory: string;
   manifest: StateManifest;
   /** The memory it was made from. */
-  ram: Buffer;
+  ramPath: string;
 }
 
 /** A whole state of `smallMemory`. `change` sees the manifest before it is written. */
 export async function makeState(
-  test: TestContext,
+  test: Cleanup,
   change: (manifest: StateManifest) => void = () => {},
 ): Promise<MadeState> {
   const home = await ownDirectory(test);
@@ -97,7 +101,15 @@ export async function makeState(
   const manifest = await fillState(id, directory, ramPath);
   change(manifest);
   await writeManifest(directory, manifest);
-  return { home, directory: await commitState(home, id), manifest, ram: await readFile(ramPath) };
+  return { home, directory: await commitState(home, id), manifest, ramPath };
+}
+
+/** A state of its own for a test that changes it. */
+export async function copyState(test: Cleanup, state: MadeState): Promise<MadeState> {
+  const home = await ownDirectory(test);
+  const directory = stateDirectory(home, state.manifest.id);
+  await cp(state.directory, directory, { recursive: true });
+  return { ...state, home, directory, manifest: structuredClone(state.manifest) };
 }
 
 /** Packs memory and devices into a temporary directory; its manifest is not written yet. */
