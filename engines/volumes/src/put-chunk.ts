@@ -69,9 +69,10 @@ export async function putChunk(
 }
 
 async function gather(core: Core, chunk: PlannedChunk, lend: Lend): Promise<Uint8Array[]> {
-  const { wal, env, ownership, slotBytes } = core;
+  const { wal, env, key, ownership, slotBytes } = core;
   const logged = chunk.pieces.reduce((sum, { isCompacted, count }) => sum + (isCompacted ? 0 : count), 0);
-  const memory = lend(logged * slotBytes);
+  // What is read of an encrypted log is other memory.
+  const memory = lend(key === null ? logged * slotBytes : 0);
   let used = 0;
   const next = (lengthBytes: number) => {
     used += lengthBytes;

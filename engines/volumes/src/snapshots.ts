@@ -11,6 +11,8 @@ import type { SnapshotInfo } from "./types.ts";
 
 const readsAtOnce = 8;
 const deletesAtOnce = 8;
+/** The manifest lists them. */
+const mostSnapshots = 1000;
 
 /** The volume at this instant: its manifest under another name. One at a time. */
 export async function takeSnapshot(
@@ -24,6 +26,9 @@ export async function takeSnapshot(
     (one) => one.Id === id || (name !== null && one.Name === name),
   );
   if (isTaken) throw fail("SNAPSHOT_EXISTS", { id: core.id, name: name ?? id });
+  if (ownership.manifest.Snapshots.length >= mostSnapshots) {
+    throw fail("SNAPSHOT_MANY", { id: core.id, limit: mostSnapshots });
+  }
   await drain(core, unreadable);
   const { manifest } = ownership;
   const entry = {

@@ -2,6 +2,7 @@ import { type BlockExtent, NbdError, type ReadOptions, type ReadResult, type Wri
 import type { Unreadable } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import { drain } from "./drain.ts";
+import { DrainPace } from "./drain-pace.ts";
 import { fail } from "./errors.ts";
 import { type CollectOptions, collectGarbage, deletesAtOnce, sweep } from "./gc.ts";
 import { givenUp, unlessAborted } from "./giving-up.ts";
@@ -38,6 +39,7 @@ export class Volume implements OpenVolume {
   readonly #releases: Releases;
   readonly #writer: Writer;
   readonly #throttle: Throttle;
+  readonly #pace: DrainPace;
   readonly #unreadable: Unreadable = new Set();
   #tail: Promise<unknown> = Promise.resolve();
   /** A drain that has not captured yet: all that ask for one share it. */
@@ -57,6 +59,8 @@ export class Volume implements OpenVolume {
       (bytes) => this.#changed(bytes),
       () => this.#drainSoon(),
     );
+    const { files, drainBytes, directory } = core.env;
+    this.#pace = new DrainPace(drainBytes, () => files.freeBytesSync(directory));
     const { manifest, ending } = core.ownership;
     this.#throttle = new Throttle(core.env.clock, limitsOf(manifest), ending);
     if (core.counters.changes > 0) this.#changed(0);
@@ -175,7 +179,8 @@ export class Volume implements OpenVolume {
   #changed(bytes: number): void {
     const { counters, env, ownership } = this.#core;
     counters.waitingBytes += bytes;
-    if (counters.waitingBytes >= env.drainBytes) this.#drainSoon();
+    const changes = counters.changes - counters.captured;
+    if (this.#pace.isDue({ bytes: counters.waitingBytes, changes })) this.#drainSoon();
     else if (!this.#isWaiting) {
       this.#isWaiting = true;
       env.clock.sleep(env.drainAfterMs, ownership.ending).then(
@@ -221,8 +226,12 @@ export class Volume implements OpenVolume {
   }
 
   async #drain(): Promise<void> {
+    const { counters, env } = this.#core;
+    const began = env.clock.now();
+    const bytes = counters.waitingBytes;
     try {
       await drain(this.#core, this.#unreadable);
+      this.#pace.took(bytes, env.clock.now() - began);
     } finally {
       this.#runningDrain = undefined;
       this.#after();

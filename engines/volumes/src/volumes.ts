@@ -58,7 +58,10 @@ export interface VolumesOptions {
   earlySyncBytes?: number;
   /** What of a volume may wait here for its store; writes wait then. 1 GiB. */
   walLimitBytes?: number;
-  /** A drain begins when so much waits (512 MiB), or something has for that long (5 s). */
+  /**
+   * A drain begins when so much waits (512 MiB; before that when it would take two seconds, or the disk is short
+   * of space), or something has for that long (5 s).
+   */
   drainBytes?: number;
   drainAfterMs?: number;
   /** Of small map objects, what a manifest holds itself, about: 64 KiB. */
