@@ -84,7 +84,7 @@ function unpackChunk(stored: Buffer, size: number, row: MemoryRow): string | und
 
 function decompress(stored: Buffer, size: number): Buffer {
   const params = { [constants.ZSTD_d_windowLogMax]: largestWindowLog };
-  return zstdDecompressSync(stored, { maxOutputLength: size, params });
+  return zstdDecompressSync(stored, { maxOutputLength: size, chunkSize: 262_144, params });
 }
 
 /** Writes runs of pages that are not zero, so that what was a hole is one again. */
