@@ -1,3 +1,4 @@
+import { openStates, removeState } from "@skep/arks";
 import { ImageStore } from "@skep/images";
 import { Machines } from "@skep/machines";
 import type { DaemonOptions } from "./daemon.ts";
@@ -12,22 +13,32 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
   const storage = new StorageService(home, storaged);
   let known: Machines | undefined;
   const volumes = new VolumeService({ home, storaged, log, machineOf: (id) => known?.machineOf(id) });
-  const machines = await Machines.open({ home, runtime, images, volumes, log, onEvent });
+  const discardState = (id: string) => removeState(home, id);
+  const machines = await Machines.open({ home, runtime, images, volumes, discardState, log, onEvent });
   known = machines;
+  const states = await openStates({ home, machines, log });
+  // Verbs on the machines that it is about wait; others need not.
+  const recovered = states.recover();
   return {
     machines,
     images,
     storage,
     volumes,
-    recover: (job) =>
-      job.kind.startsWith("volume.") && job.kind !== "volume.attach" && job.kind !== "volume.detach"
+    states,
+    async recover(job) {
+      await recovered;
+      const outcome = await states.recoverJob(job.kind, job.subject);
+      if (outcome !== undefined) return outcome;
+      return job.kind.startsWith("volume.") && job.kind !== "volume.attach" && job.kind !== "volume.detach"
         ? volumes.recover(job)
-        : machines.recover(job.kind, job.subject, job.request),
+        : machines.recover(job.kind, job.subject, job.request);
+    },
     async autostart() {
       await storage.resume();
       await machines.autostart();
     },
     async [Symbol.asyncDispose]() {
+      await recovered;
       await storage[Symbol.asyncDispose]();
       await machines.close();
     },

@@ -17,7 +17,8 @@ export const stateErrors = {
     status: 409,
   },
   STATE_DISK_SHORT: {
-    message: 'no room to suspend machine "{machine}": its memory may need {needed}, {free} are free in {path}',
+    message:
+      'no room to suspend machine "{machine}": its memory may need {needed}, {free} are free in {path}',
     hint: "make room there, or stop the machine: skep stop {machine}",
     status: 507,
   },

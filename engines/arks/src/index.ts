@@ -5,6 +5,7 @@ export { packDevice, unpackDevice } from "./device.ts";
 export { diagnoseStates, type SuspendedMachine } from "./doctor.ts";
 export { stateErrors } from "./errors.ts";
 export { readManifest, writeManifest } from "./manifest.ts";
+export { openStates, type StatesOptions } from "./open.ts";
 export { type PackMemoryOptions, packMemory } from "./pack.ts";
 export {
   isStateId,

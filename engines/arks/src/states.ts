@@ -15,6 +15,11 @@ export interface States {
   resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult>;
   /** Finishes or undoes what an earlier process left half done; verbs on those machines wait for it. */
   recover(): Promise<void>;
+  /**
+   * What became of a job that an earlier process left half done, once `recover` is over; undefined where it
+   * did not concern a suspended machine.
+   */
+  recoverJob(kind: string, name: string): Promise<"finished" | "undone" | undefined>;
   /** Of suspended machines that could not be resumed here, and of damaged states (`diagnoseStates`). */
   doctor(thorough: boolean): Promise<Check[]>;
 }

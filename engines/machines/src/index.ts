@@ -7,7 +7,7 @@ export type { Machine } from "./machine.ts";
 export type { MachineFile } from "./machine-file.ts";
 export { Machines, type MachinesOptions } from "./machines.ts";
 export { memoryDirectory } from "./paths.ts";
-export { endQemu, type Incoming, launchIncoming } from "./start.ts";
+export { endQemu, type Incoming, launchIncoming, startMachine } from "./start.ts";
 export type { SuspendedState } from "./suspended.ts";
 export type {
   ConsoleAttachment,

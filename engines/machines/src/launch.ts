@@ -21,7 +21,7 @@ const portAttempts = 5;
 export async function commandLine(
   machine: Machine,
   qemu: Qemu,
-  verdict: AcceleratorVerdict,
+  verdict: Pick<AcceleratorVerdict, "accelerator">,
 ): Promise<string[]> {
   const { context, file, paths, runtime } = machine;
   return qemuArguments(file, {

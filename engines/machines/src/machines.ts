@@ -273,6 +273,11 @@ export class Machines implements AsyncDisposable {
     return { files: [...machines.values()].map(({ file }) => file), damaged: [...damaged.keys()] };
   }
 
+  /** Of the QEMU that would be started now. COMMAND_MISSING. */
+  async qemuVersion(arch: MachineFile["arch"]): Promise<string> {
+    return (await this.#context.programs.get(arch)).version;
+  }
+
   /** Waits until a machine that runs answers, as `start` does. */
   async waitReady(name: string, request: StartRequest, work: Work): Promise<MachineView> {
     const machine = this.#machine(name);

@@ -37,7 +37,11 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
   refuseSuspended(machine, "boot");
   machine.setState("starting");
   const orphan = findProcess(machine.file, machine.runtime.pid);
-  if (orphan === undefined) return await begin(machine, work);
+  if (orphan === undefined) {
+    // Of a suspend or resume that ended half way: its memory will not fit the disk.
+    if (machine.file.suspended !== null) await machine.save({ suspended: null });
+    return await begin(machine, work);
+  }
   await giveUpOnFailure(machine, async () => {
     await adoptMachine(machine, orphan);
     await settleVolumes(machine);

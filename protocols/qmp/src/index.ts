@@ -18,3 +18,4 @@ export type {
   RunState,
 } from "./commands.ts";
 export { QmpError, qmpErrors } from "./errors.ts";
+export { connectUnix } from "./socket.ts";

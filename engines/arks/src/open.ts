@@ -1,0 +1,139 @@
+import type { Check, ResumeRequest, ResumeResult, SuspendResult } from "@skep/api/schemas";
+import { quietWork, type SkepError, type Work } from "@skep/base";
+import type { Machine, MachineFile, Machines } from "@skep/machines";
+import { listStates, removeState } from "./commit.ts";
+import { diagnoseStates } from "./doctor.ts";
+import { fail } from "./errors.ts";
+import { recoverMachine } from "./recover.ts";
+import { bootInstead, resumeMachine } from "./resume.ts";
+import type { States } from "./states.ts";
+import { type Reach, suspendMachine } from "./suspend.ts";
+import type { HostRecord } from "./types.ts";
+
+export interface StatesOptions {
+  home: string;
+  machines: Machines;
+  log: { error(fields: object, message: string): void };
+  /** Called between the steps of a verb; tests end the process there. */
+  reach?: Reach;
+}
+
+/**
+ * Opens the states of a home, whose machines have been opened before. Give the machines `removeState` as
+ * their `discardState`, and call `recover` before anybody asks for a verb.
+ */
+export async function openStates(options: StatesOptions): Promise<States> {
+  const { states, temporary } = await listStates(options.home);
+  return new HomeStates(options, [...states, ...temporary]);
+}
+
+class HomeStates implements States {
+  readonly #home: string;
+  readonly #machines: Machines;
+  readonly #log: StatesOptions["log"];
+  readonly #reach: Reach;
+  /** All that was there before this process made any. */
+  readonly #earlier: string[];
+
+  constructor({ home, machines, log, reach = () => {} }: StatesOptions, earlier: string[]) {
+    this.#home = home;
+    this.#machines = machines;
+    this.#log = log;
+    this.#reach = reach;
+    this.#earlier = earlier;
+  }
+
+  async suspend(name: string, work: Work): Promise<SuspendResult> {
+    const started = performance.now();
+    const suspend = async (machine: Machine) => {
+      if (machine.state !== "suspended") {
+        checkRuns(machine);
+        await suspendMachine(machine, work, this.#reach);
+      }
+      return machine.view();
+    };
+    const machine = await this.#machines.withMachine(name, suspend, work.signal);
+    return { machine, durationMs: Math.round(performance.now() - started) };
+  }
+
+  async resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult> {
+    const started = performance.now();
+    const resume = async (machine: Machine): Promise<ResumeResult["how"]> => {
+      const { suspended } = machine.file;
+      if (machine.state !== "suspended" || suspended === null) {
+        if (machine.live === undefined) throw fail("STATE_NOT_SUSPENDED", { machine: name });
+        return "running";
+      }
+      if (request.cold === true) {
+        await bootInstead(machine, suspended, work);
+        return "booted";
+      }
+      await resumeMachine(machine, suspended, work, this.#reach);
+      return "resumed";
+    };
+    const how = await this.#machines.withMachine(name, resume, work.signal);
+    const durationMs = Math.round(performance.now() - started);
+    if (request.wait === true) await this.#machines.waitReady(name, request, work);
+    return { machine: this.#machines.get(name), how, durationMs };
+  }
+
+  async recover(): Promise<void> {
+    const halfDone = this.#machines.files().files.filter(({ suspended }) => suspended !== null);
+    await Promise.all(
+      halfDone.map(({ name }) =>
+        this.#machines.withMachine(name, recoverMachine).catch((error: unknown) => {
+          this.#log.error({ machine: name, err: error }, "cannot bring its suspend in order");
+        }),
+      ),
+    );
+    const { files, damaged } = this.#machines.files();
+    // A machine that cannot be read may be mended, and then wants its state.
+    if (damaged.length > 0) return;
+    const named = new Set(files.map(({ suspended }) => suspended?.state));
+    for (const id of this.#earlier.filter((state) => !named.has(state))) {
+      await removeState(this.#home, id).catch((error: unknown) =>
+        this.#log.error({ state: id, err: error }, "cannot remove a state that nobody has"),
+      );
+    }
+  }
+
+  async recoverJob(kind: string, name: string): Promise<"finished" | "undone" | undefined> {
+    const { files } = this.#machines.files();
+    const here = files.some((file) => file.name === name);
+    const state = here ? this.#machines.get(name).state : undefined;
+    if (kind === "machine.suspend") return state === "suspended" ? "finished" : "undone";
+    if (kind === "machine.start" && state === "suspended") {
+      await this.resume(name, {}, quietWork());
+      return "finished";
+    }
+    if (kind === "machine.resume") return state === "running" ? "finished" : "undone";
+    return undefined;
+  }
+
+  async doctor(thorough: boolean): Promise<Check[]> {
+    const files = new Map(this.#machines.files().files.map((file) => [file.name, file]));
+    const machines = [...files.values()].flatMap(({ name, suspended }) =>
+      suspended?.phase === "saved" && suspended.digest !== null
+        ? [{ name, state: suspended.state, digest: suspended.digest }]
+        : [],
+    );
+    const here = async (name: string, saved: HostRecord): Promise<HostRecord> => {
+      const { arch, machineType } = files.get(name) as MachineFile;
+      const qemu = await this.#machines.qemuVersion(arch);
+      return { ...saved, arch, machineType, qemu };
+    };
+    return await diagnoseStates({ home: this.#home, machines, here, thorough });
+  }
+}
+
+function checkRuns(machine: Machine): void {
+  const { name, state, reason } = machine;
+  const refuse = (why: string, hint: string): SkepError =>
+    fail("STATE_NOT_RUNNING", { machine: name, why, hint });
+  if (process.platform !== "linux") {
+    throw refuse("its memory is in no file on this system", `stop it instead: skep stop ${name}`);
+  }
+  if (state === "running" && machine.live !== undefined) return;
+  const why = `it is ${state}${reason === null ? "" : ` (${reason})`}`;
+  throw refuse(why, machine.atRest ? `start it first: skep start ${name}` : `see: skep status ${name}`);
+}

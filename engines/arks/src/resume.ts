@@ -1,0 +1,128 @@
+import type { Work } from "@skep/base";
+import { SkepError } from "@skep/base";
+import {
+  type LiveMachine,
+  launchIncoming,
+  type Machine,
+  type SuspendedState,
+  startMachine,
+} from "@skep/machines";
+import { setClock } from "./clock.ts";
+import { removeState } from "./commit.ts";
+import { unpackDevice } from "./device.ts";
+import { fail } from "./errors.ts";
+import { checkFits, hostRecord } from "./host-record.ts";
+import { readManifest } from "./manifest.ts";
+import { loadDevices } from "./migration.ts";
+import { stateDirectory } from "./paths.ts";
+import type { Reach } from "./suspend.ts";
+import type { StateManifest } from "./types.ts";
+import { unpackMemory } from "./unpack.ts";
+
+const mebibyte = 1024 ** 2;
+
+/**
+ * Has a suspended machine go on, within a turn of the machine. Until the guest runs, whatever fails leaves it
+ * suspended; from then on its memory is given up, for the disk is not the one that it knows.
+ */
+export async function resumeMachine(
+  machine: Machine,
+  suspended: SuspendedState,
+  work: Work,
+  reach: Reach,
+): Promise<void> {
+  const { home } = machine.context;
+  const directory = stateDirectory(home, suspended.state);
+  const manifest = await readOwnManifest(machine, suspended, directory);
+  const { version } = await machine.context.programs.get(machine.file.arch);
+  const { arch, machineType } = machine.file;
+  checkFits(machine, manifest, { qemu: version, arch, machineType });
+  let told = false;
+  try {
+    await launchIncoming(machine, work, {
+      fill: (ramPath, signal) => {
+        const onProgress = (done: number, total: number) =>
+          work.report({ phase: `loading the memory of ${machine.name}`, done, total, unit: "bytes" });
+        return unpackMemory({ directory, manifest, into: ramPath, signal, onProgress });
+      },
+      async load(live) {
+        checkFits(machine, manifest, await hostRecord(live, work.signal));
+        await load(live, directory, manifest, work.signal);
+        await reach("loaded");
+        work.signal.throwIfAborted();
+        await machine.save({ suspended: { ...suspended, phase: "resuming" } });
+        await reach("resuming");
+        told = true;
+        await live.qmp.execute("cont");
+        machine.setState("running");
+      },
+    });
+  } catch (error) {
+    if (told) await giveUp(machine, suspended.state);
+    else if (machine.file.suspended?.phase === "resuming") await machine.save({ suspended });
+    machine.setState(machine.restState, machine.reason);
+    throw error;
+  }
+  await reach("running");
+  await giveUp(machine, suspended.state);
+  const live = machine.live;
+  if (live === undefined || !suspended.agent) return;
+  if (!(await setClock(live, work.signal))) {
+    work.note(`the agent of ${machine.name} does not answer: its clock is where it was`);
+  }
+}
+
+/** Boots from the disk, as after a power cut. */
+export async function bootInstead(machine: Machine, suspended: SuspendedState, work: Work): Promise<void> {
+  await giveUp(machine, suspended.state);
+  machine.setState("stopped", "its memory was given up");
+  await startMachine(machine, work);
+}
+
+/** Its record first: a state that nobody names is removed at the next start at the latest. */
+export async function giveUp(machine: Machine, state: string): Promise<void> {
+  await machine.save({ suspended: null });
+  await removeState(machine.context.home, state).catch((error: unknown) =>
+    machine.context.log.warn({ machine: machine.name, state, err: error }, "cannot remove the state"),
+  );
+}
+
+async function readOwnManifest(
+  machine: Machine,
+  { state, digest }: SuspendedState,
+  directory: string,
+): Promise<StateManifest> {
+  const found = await readManifest(directory);
+  const { manifest } = found;
+  if (found.digest !== digest) {
+    const why = `its digest is ${found.digest} instead of ${digest}`;
+    throw fail("STATE_DAMAGED", { state, object: "manifest.json", why });
+  }
+  const refuse = (difference: string) => fail("STATE_MISFIT", { machine: machine.name, difference });
+  if (manifest.machine.id !== machine.file.id) throw refuse(`it is that of machine ${manifest.machine.id}`);
+  const mib = manifest.memory.bytes / mebibyte;
+  if (mib !== machine.file.memoryMiB) {
+    throw refuse(`it was saved with ${mib} MiB of memory, and the machine has ${machine.file.memoryMiB}`);
+  }
+  return manifest;
+}
+
+async function load(
+  live: LiveMachine,
+  directory: string,
+  manifest: StateManifest,
+  signal: AbortSignal,
+): Promise<void> {
+  const state = await unpackDevice({ directory, manifest });
+  try {
+    await loadDevices(live, state, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof SkepError && error.code.startsWith("STATE_")) throw error;
+    throw fail(
+      "STATE_UNLOADED",
+      { machine: live.machine.name, why: (error as Error).message },
+      { cause: error },
+    );
+  }
+}
