@@ -70,7 +70,7 @@ interface HousePackage {
 
 /**
  * Makes the package of the command in `output`: dist/skep.js with a chunk for each verb (so that a
- * verb loads only what it needs), dist/skepd.js and dist/storaged.js in one file each, storaged's threads
+ * verb loads only what it needs), dist/skepd.js and dist/storaged.js in one file each, the threads of both
  * and the assets of rooms beside them, and bin/skep.
  */
 export async function bundleCommand(root: string, output: string): Promise<void> {
@@ -88,7 +88,11 @@ export async function bundleCommand(root: string, output: string): Promise<void>
     }),
     build({
       ...shared,
-      entryPoints: [{ in: join(root, "apps/skepd/src/main.ts"), out: "skepd" }],
+      entryPoints: [
+        { in: join(root, "apps/skepd/src/main.ts"), out: "skepd" },
+        // skepd starts it by this name beside itself
+        { in: join(root, "engines/arks/src/memory-thread.ts"), out: "memory-thread" },
+      ],
       plugins: [builtinsFromProcess({ lazy: false })],
       outdir: dist,
     }),
