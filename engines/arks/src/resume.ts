@@ -1,6 +1,7 @@
 import type { Work } from "@skep/base";
 import { SkepError } from "@skep/base";
 import {
+  failMachine,
   type LiveMachine,
   launchIncoming,
   type Machine,
@@ -52,6 +53,8 @@ export async function resumeMachine(
         work.signal.throwIfAborted();
         await machine.save({ suspended: { ...suspended, phase: "resuming" } });
         await reach("resuming");
+        // One that is gone has not heard it for certain: then the memory is still good.
+        if (!live.alive) throw failMachine("QEMU_GONE", { name: machine.name, reason: "QEMU ended" });
         told = true;
         await live.qmp.execute("cont");
         machine.setState("running");

@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { killed, resumePoints, StateWorld, suspendPoints } from "./state-world.ts";
+import { eventually } from "./support.ts";
+
+let world: StateWorld;
+before(async () => {
+  world = await StateWorld.make();
+  await world.ask({ verb: "create" });
+  await world.leaveMarks();
+});
+after(() => world[Symbol.asyncDispose]());
+
+describe("control that is killed at any step", () => {
+  for (const point of suspendPoints) {
+    it(`of a suspend (${point}) leaves the machine running, or suspended as a whole`, async () => {
+      const killAt = { what: "control", point, afterMs: 0 } as const;
+      assert.equal(await world.ask({ verb: "suspend", killAt }), killed);
+      await world.open();
+      await world.checkNothingLeft();
+      const whole = point === "committed" || point === "saved";
+      assert.equal(await world.wake(), whole ? "suspended" : "running");
+      await world.checkMarks();
+      await world.checkNothingLeft();
+    });
+  }
+
+  for (const point of resumePoints) {
+    it(`of a resume (${point}) leaves the machine suspended, or running`, async () => {
+      await world.ask({ verb: "suspend" });
+      const killAt = { what: "control", point, afterMs: 0 } as const;
+      assert.equal(await world.ask({ verb: "resume", killAt }), killed);
+      await world.open();
+      await world.checkNothingLeft();
+      assert.equal(await world.wake(), point === "loaded" ? "suspended" : "running");
+      await world.checkMarks();
+      await world.checkNothingLeft();
+    });
+  }
+});
+
+describe("QEMU that is killed", () => {
+  for (const point of ["stopped", "packed", "committed"]) {
+    it(`while its machine is suspended (${point}) is a power cut, unless the state was whole`, async () => {
+      const killAt = { what: "qemu", point, afterMs: 0 } as const;
+      const whole = point === "committed";
+      const suspend = world.ask({ verb: "suspend", killAt });
+      if (whole) await suspend;
+      else await assert.rejects(suspend, { code: "QEMU_GONE" });
+      await world.checkNothingLeft();
+      assert.equal(await world.wake(), whole ? "suspended" : "stopped");
+      await world.checkMarks();
+    });
+  }
+
+  it("before its guest goes on leaves the machine suspended", async () => {
+    await world.ask({ verb: "suspend" });
+    const killAt = { what: "qemu", point: "loaded", afterMs: 0 } as const;
+    await assert.rejects(world.ask({ verb: "resume", killAt }));
+    await world.checkNothingLeft();
+    assert.equal(await world.wake(), "suspended");
+    await world.checkMarks();
+  });
+
+  it("as its guest goes on is a power cut: its memory is given up, its disk is whole", async () => {
+    await world.ask({ verb: "suspend" });
+    const killAt = { what: "qemu", point: "running", afterMs: 0 } as const;
+    await world.ask({ verb: "resume", killAt });
+    await eventually(
+      async () => (await world.machine()).state === "stopped",
+      () => "the end of QEMU was not seen",
+    );
+    await world.checkNothingLeft();
+    await world.wake();
+    await world.checkMarks();
+  });
+});

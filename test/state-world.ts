@@ -1,0 +1,149 @@
+/** A tiny guest, and the process that steers it: what must hold whenever one of both was killed. */
+import assert from "node:assert/strict";
+import { type ChildProcess, fork } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Machine } from "@skep/api/schemas";
+import { SkepError } from "@skep/base";
+import type { Answer, Asked } from "./state-process.ts";
+import { Installation } from "./support.ts";
+
+export const suspendPoints = ["intent", "stopped", "device", "packed", "committed", "saved"];
+export const resumePoints = ["loaded", "resuming", "running"];
+
+/** For a verb whose process was killed before it could answer. */
+export const killed: unique symbol = Symbol("killed");
+
+export class StateWorld implements AsyncDisposable {
+  readonly skep: Installation;
+  #control: ChildProcess | undefined;
+  #nonce = "";
+  #record = "";
+  #count = 0;
+
+  private constructor(skep: Installation) {
+    this.skep = skep;
+  }
+
+  static async make(): Promise<StateWorld> {
+    const world = new StateWorld(await Installation.make());
+    await mkdir(world.skep.runtime, { recursive: true, mode: 0o711 });
+    await world.open();
+    return world;
+  }
+
+  /** A new control process, which first brings in order what the last one left. */
+  async open(): Promise<void> {
+    const program = join(import.meta.dirname, "state-process.ts");
+    const { home, runtime } = this.skep;
+    this.#control = fork(program, [home, runtime], { env: this.skep.environment });
+    assert.deepEqual(await this.#answer(), {}, "the control process did not start");
+  }
+
+  async #answer(): Promise<Answer | typeof killed> {
+    const child = this.#control as ChildProcess;
+    const over = new AbortController();
+    const { signal } = over;
+    try {
+      return await Promise.race<Answer | typeof killed>([
+        once(child, "message", { signal }).then(([answer]) => answer as Answer),
+        once(child, "exit", { signal }).then((): typeof killed => killed),
+      ]);
+    } finally {
+      over.abort();
+    }
+  }
+
+  async ask<T = unknown>(asked: Asked): Promise<T | typeof killed> {
+    this.#control?.send(asked);
+    const answer = await this.#answer();
+    if (answer === killed) return killed;
+    if (answer.error !== undefined) throw new SkepError(answer.error.code, answer.error.message);
+    return answer.result as T;
+  }
+
+  async sh(script: string): Promise<string> {
+    const output = await this.ask<string>({ verb: "exec", script });
+    assert.ok(output !== killed);
+    return output;
+  }
+
+  async machine(): Promise<Machine> {
+    const machine = await this.ask<Machine>({ verb: "get" });
+    assert.ok(machine !== killed);
+    return machine;
+  }
+
+  /** What no boot brings back: a nonce in the guest's memory, and a process that counts. */
+  async leaveMarks(): Promise<void> {
+    this.#nonce = randomBytes(8).toString("hex");
+    this.#count = 0;
+    const count = "i=0; while :; do i=$((i + 1)); echo $i >/tmp/count; sleep 0.2; done";
+    await this.sh(`echo ${this.#nonce} >/tmp/nonce; (${count}) >/dev/null 2>&1 &`);
+    await this.writeRecord();
+  }
+
+  /** On the disk, durable for the guest. */
+  async writeRecord(): Promise<void> {
+    this.#record = randomBytes(16).toString("hex");
+    await this.sh(`echo ${this.#record} | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null`);
+  }
+
+  async checkDisk(): Promise<void> {
+    assert.equal(await this.sh("head -c 32 /dev/vda"), this.#record);
+  }
+
+  /** It goes on where it was: it was neither booted nor set back. */
+  async checkMarks(): Promise<void> {
+    assert.equal(await this.sh("cat /tmp/nonce"), this.#nonce);
+    const count = 'c=; while [ -z "$c" ]; do c=$(cat /tmp/count); done; echo $c';
+    const counted = Number(await this.sh(count));
+    assert.ok(counted >= this.#count, `counted ${counted} after ${this.#count}`);
+    let now = counted;
+    for (let tries = 0; now <= counted && tries < 100; tries += 1) now = Number(await this.sh(count));
+    assert.ok(now > counted, "the counting process has stopped");
+    this.#count = now;
+    await this.checkDisk();
+  }
+
+  /** What is on this host is exactly what the machine's state wants. */
+  async checkNothingLeft(): Promise<void> {
+    const { id, state, suspended } = await this.machine();
+    const states = await readdir(join(this.skep.home, "states")).catch(() => []);
+    assert.deepEqual(states, suspended === null ? [] : [suspended.state]);
+    const pids = await this.skep.qemuPids();
+    const memory = (await readdir("/dev/shm")).filter((name) => name === `skep-${id.slice(0, 8)}`);
+    const short = id.replaceAll("-", "").slice(0, 8);
+    const runs = state === "running";
+    assert.equal(pids.length, runs ? 1 : 0, `${pids.length} QEMUs of a machine that is ${state}`);
+    assert.equal(memory.length, runs ? 1 : 0);
+    assert.equal((await readdir(this.skep.runtime)).includes(short), runs);
+    if (!runs) return;
+    const sockets = await readdir(join(this.skep.runtime, short));
+    assert.ok(!sockets.includes("state.sock"), sockets.join(" "));
+  }
+
+  /** Whatever it is, it runs afterwards; gives what it was. */
+  async wake(): Promise<Machine["state"]> {
+    const { state } = await this.machine();
+    if (state === "suspended") await this.ask({ verb: "resume" });
+    if (state === "stopped") {
+      await this.ask({ verb: "start" });
+      await this.checkDisk();
+      await this.leaveMarks();
+    }
+    return state;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const child = this.#control;
+    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
+      const exited = once(child, "exit");
+      child.kill("SIGKILL");
+      await exited;
+    }
+    await this.skep[Symbol.asyncDispose]();
+  }
+}
