@@ -94,6 +94,16 @@ const flip = (at: number) => (bytes: Buffer) => {
   return bytes;
 };
 
+/** A chunk of sevens (RFC 8878, 3.1.1): eight blocks that repeat one byte, behind a window of 2^27 bytes. */
+function wideFrame(): Buffer {
+  const blocks = Array.from({ length: 8 }, (_, index) => {
+    const block = Buffer.from([0, 0, 0, 7]);
+    block.writeUIntLE((index === 7 ? 1 : 0) + (1 << 1) + (131_072 << 3), 0, 3);
+    return block;
+  });
+  return Buffer.concat([Buffer.from("28b52ffd0088", "hex"), ...blocks]);
+}
+
 suite("a damaged state", () => {
   let whole: MadeState;
   let other: MadeState;
@@ -237,6 +247,7 @@ suite("a damaged state", () => {
       Buffer.concat([zstdCompressSync(Buffer.alloc(chunkBytes)), Buffer.from("x")]),
       /not/,
     ],
+    ["a frame with a window of 128 MiB", wideFrame(), /not decompress/],
     ["no frame", Buffer.from("what is this?"), /does not decompress/],
   ];
   for (const [what, stored, why] of contents) {

@@ -54,6 +54,20 @@ suite("the manifest of a state", () => {
     }
   });
 
+  test("with bytes that are no UTF-8 is refused", async (t) => {
+    const { directory, manifest } = await copyState(t, whole);
+    const { manifest: path } = statePaths(directory);
+    manifest.machine.note = "\ufffd";
+    await writeManifest(directory, manifest);
+    const bytes = await readFile(path);
+    const at = bytes.indexOf("\ufffd");
+    await writeFile(
+      path,
+      Buffer.concat([bytes.subarray(0, at), Buffer.from([0xff]), bytes.subarray(at + 3)]),
+    );
+    await assert.rejects(readManifest(directory), { code: "STATE_DAMAGED", message: /digest/ });
+  });
+
   test("that is no object, too large or too deep is refused", async (t) => {
     const { directory, manifest } = await copyState(t, whole);
     const { manifest: path } = statePaths(directory);

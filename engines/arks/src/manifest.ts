@@ -144,10 +144,10 @@ export async function readManifest(directory: string): Promise<{ manifest: State
   const path = statePaths(directory).manifest;
   await checkStoredFile(directory, path, { atMost: largestManifest });
   const refuse = (why: string) => damaged(directory, "manifest.json", why);
-  const text = await readFile(path, "utf8");
+  const bytes = await readFile(path);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(bytes.toString("utf8"));
   } catch {
     throw refuse("it is not JSON");
   }
@@ -160,6 +160,7 @@ export async function readManifest(directory: string): Promise<{ manifest: State
   if (why !== undefined) throw refuse(why);
   const manifest = rest as unknown as StateManifest;
   // Byte for byte: one state has one manifest, so what is written twice or otherwise is not ours.
-  if (digest !== digestOf(manifest) || text !== textOf(manifest)) throw refuse("its digest is not its own");
+  if (digest !== digestOf(manifest) || !bytes.equals(Buffer.from(textOf(manifest))))
+    throw refuse("its digest is not its own");
   return { manifest, digest: digestOf(manifest) };
 }
