@@ -12,14 +12,19 @@ export class Terminal implements AsyncDisposable {
   readonly #nameFile: string;
   #seen = "";
 
-  constructor(skep: Installation, args: readonly string[], size = { columns: 80, rows: 24 }) {
+  constructor(
+    skep: Installation,
+    args: readonly string[],
+    size = { columns: 80, rows: 24 },
+    env: Record<string, string> = {},
+  ) {
     this.#skep = skep;
     this.#nameFile = join(skep.home, `terminal-${process.hrtime.bigint()}`);
     const words = args.map((word) => `'${word}'`).join(" ");
     const command = `stty columns ${size.columns} rows ${size.rows}; tty >${this.#nameFile}; exec ./skep ${words}`;
     this.#child = spawn("script", ["-qefc", command, "/dev/null"], {
       cwd: root,
-      env: { ...skep.environment, TERM: "xterm", SHELL: "/bin/sh" },
+      env: { ...skep.environment, TERM: "xterm", SHELL: "/bin/sh", ...env },
     });
     this.#child.stdin.on("error", () => {}); // it may end before all is typed
     this.#child.stdout.setEncoding("utf8").on("data", (text: string) => {

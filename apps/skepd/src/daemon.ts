@@ -29,7 +29,7 @@ export interface DaemonInfo {
 /** The rooms below, opened for one home. */
 export interface Engines extends AsyncDisposable {
   machines: MachineEngine;
-  states?: StateEngine;
+  states: StateEngine;
   images: ImageEngine;
   storage: StorageEngine;
   volumes: VolumeEngine;
@@ -89,7 +89,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   };
   const control = await createControl({
     machines: engines.machines,
-    ...(engines.states === undefined ? {} : { states: engines.states }),
+    states: engines.states,
     images: engines.images,
     storage: engines.storage,
     volumes: engines.volumes,

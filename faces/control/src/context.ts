@@ -20,8 +20,7 @@ export type App = FastifyInstance<
 /** What the routes are given. */
 export interface Context {
   machines: MachineEngine;
-  /** Absent where skepd wires none in: its routes are not there either. */
-  states: StateEngine | undefined;
+  states: StateEngine;
   images: ImageEngine;
   storage: StorageEngine;
   volumes: VolumeEngine;

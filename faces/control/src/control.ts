@@ -35,7 +35,7 @@ import { validatorCompiler } from "./validation.ts";
 
 export interface ControlOptions {
   machines: MachineEngine;
-  states?: StateEngine;
+  states: StateEngine;
   images: ImageEngine;
   storage: StorageEngine;
   volumes: VolumeEngine;

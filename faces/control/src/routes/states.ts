@@ -1,12 +1,10 @@
 import { Job, ResumeRequest, type StartRequest, SuspendRequest } from "@skep/api/schemas";
 import { formatAge, SkepError, type Work } from "@skep/base";
 import { type App, answers, type Context, nameParams } from "../context.ts";
-import type { StateEngine } from "../engines.ts";
 
 const tags = ["states"];
 
 export function stateRoutes(app: App, { machines, states, jobs }: Context): void {
-  if (states === undefined) return;
   app.post(
     "/v1/machines/:name/suspend",
     {
@@ -65,17 +63,7 @@ export async function startOrResume(
     return await machines.start(name, request, work);
   } catch (error) {
     if (!(error instanceof SkepError) || error.code !== "MACHINE_SUSPENDED") throw error;
-    if (states === undefined) throw error;
-    return await resumeInstead({ machines, states }, name, request, work);
   }
-}
-
-async function resumeInstead(
-  { machines, states }: { machines: Context["machines"]; states: StateEngine },
-  name: string,
-  request: ResumeRequest,
-  work: Work,
-) {
   const since = machines.get(name).suspended?.at;
   const { machine, how } = await states.resume(name, request, work);
   if (how === "resumed") {

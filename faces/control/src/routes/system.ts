@@ -34,12 +34,7 @@ export function systemRoutes(app: App, context: Context): void {
     async ({ query }) => {
       const { machines, states, storage, volumes } = context;
       const thorough = query.thorough === true;
-      const checks = [
-        machines.doctor(),
-        states?.doctor(thorough) ?? [],
-        storage.doctor(thorough),
-        volumes.doctor(),
-      ];
+      const checks = [machines.doctor(), states.doctor(thorough), storage.doctor(thorough), volumes.doctor()];
       return (await Promise.all(checks)).flat();
     },
   );
