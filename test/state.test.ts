@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -157,27 +158,51 @@ describe("suspend and resume", () => {
   });
 });
 
-describe("a suspend that is interrupted", () => {
+/** Runs skep until it has printed something, then sends Ctrl-C. */
+async function interrupted(
+  args: readonly string[],
+  seen: RegExp,
+): Promise<{ status: unknown; stderr: string }> {
+  const child = skep.spawn(args);
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    const before_ = seen.test(stderr);
+    stderr += text;
+    if (!before_ && seen.test(stderr)) child.kill("SIGINT");
+  });
+  const [status] = await once(child, "close");
+  return { status, stderr };
+}
+
+describe("Ctrl-C", () => {
   before(() =>
     skep.skep(["new", "big", "--image", "tiny", "--memory", "512M", "--cpus", "1", "--start", "--wait"]),
   );
   after(() => skep.skep(["rm", "--force", "big"]));
 
-  it("by Ctrl-C leaves the machine running, and nothing of the state", async () => {
-    const nonce = await leaveNonce("big");
+  let nonce = "";
+
+  it("during a suspend leaves the machine running, and nothing of the state", async () => {
+    nonce = await leaveNonce("big");
     await sh("big", "dd if=/dev/urandom of=/fill bs=1M count=200 2>/dev/null");
-    const child = skep.spawn(["suspend", "big"]);
-    let stderr = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      if (stderr === "") child.kill("SIGINT"); // at the first line of progress
-      stderr += text;
-    });
-    const status = await new Promise((resolve) => child.once("close", resolve));
+    const { status, stderr } = await interrupted(["suspend", "big"], /suspending big\n/);
     assert.equal(status, 130, stderr);
     assert.match(stderr, /cancelling; big runs on unless/);
     assert.equal((await skep.machine("big")).state, "running");
     assert.equal(await sh("big", "cat /nonce"), nonce);
     assert.deepEqual(await states(), []);
+  });
+
+  it("during a resume leaves it suspended, to be resumed later", async () => {
+    await skep.skep(["suspend", "big"]);
+    const { status, stderr } = await interrupted(["resume", "big"], /loading the memory of big\n/);
+    assert.equal(status, 130, stderr);
+    assert.match(stderr, /cancelling; big stays suspended unless/);
+    assert.equal((await skep.machine("big")).state, "suspended");
+    assert.deepEqual(await skep.qemuPids(), []);
+    assert.equal((await states()).length, 1);
+    await skep.skep(["resume", "big"]);
+    assert.equal(await sh("big", "cat /nonce"), nonce);
   });
 });
 
