@@ -1,0 +1,8 @@
+#!/bin/sh
+# build.sh OUTPUT [COMPILER OPTION...]: one static program, no dependency but libc.
+set -eu
+output=${1:?usage: build.sh OUTPUT [COMPILER OPTION...]}
+shift
+[ "$#" -gt 0 ] || set -- -static -O2
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+exec "${CC:-cc}" -std=c11 -Wall -Wextra -Werror "$@" -o "$output" "$here/helper.c" "$here/steps.c"
