@@ -1,4 +1,5 @@
 /** A control process of its own, to be killed: machines and states of one home, asked over IPC. */
+import { writeFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { openStates, removeState } from "@skep/arks";
 import { quietWork, toSkepError } from "@skep/base";
@@ -6,7 +7,7 @@ import { ImageStore } from "@skep/images";
 import { Machines } from "@skep/machines";
 
 export type Asked =
-  | { verb: "suspend" | "resume"; cold?: boolean; killAt?: KillAt }
+  | { verb: "suspend" | "resume"; cold?: boolean; killAt?: KillAt; fill?: string }
   | { verb: "create" | "get" | "close" | "start" | "stop" | "remove" }
   | { verb: "exec"; script: string };
 
@@ -23,11 +24,14 @@ export interface Answer {
 }
 
 const name = "web";
+const fillBytes = 72 * 1024 ** 2;
 const [home, runtime] = process.argv.slice(2) as [string, string];
 const loud = (fields: object, message: string) =>
   console.error(message, (fields as { err?: unknown }).err ?? "");
 const log = { debug() {}, info() {}, warn: loud, error: loud };
 let killAt: KillAt | undefined;
+/** A file that takes all the room of its disk once the guest stands still. */
+let fill: string | undefined;
 
 const machines = await Machines.open({
   home,
@@ -39,6 +43,10 @@ const machines = await Machines.open({
 });
 
 async function reach(point: string): Promise<void> {
+  if (point === "stopped" && fill !== undefined) {
+    await writeFile(fill, Buffer.alloc(fillBytes)).catch(() => undefined); // as much as goes in
+    fill = undefined;
+  }
   if (killAt?.point !== point) return;
   const { what, afterMs } = killAt;
   killAt = undefined;
@@ -75,6 +83,7 @@ async function answer(asked: Asked): Promise<unknown> {
       );
     case "suspend":
       killAt = asked.killAt;
+      fill = asked.fill;
       return await states.suspend(name, work);
     case "resume":
       killAt = asked.killAt;

@@ -5,13 +5,17 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Machine } from "@skep/api/schemas";
 import { SkepError } from "@skep/base";
 import type { Answer, Asked } from "./state-process.ts";
-import { Installation } from "./support.ts";
+import { eventually, Installation } from "./support.ts";
 
 export const suspendPoints = ["intent", "stopped", "device", "packed", "committed", "saved"];
 export const resumePoints = ["loaded", "resuming", "running"];
+
+/** Longer than any kill is put off. */
+const killSettlesMs = 500;
 
 /** For a verb whose process was killed before it could answer. */
 export const killed: unique symbol = Symbol("killed");
@@ -54,6 +58,32 @@ export class StateWorld implements AsyncDisposable {
     } finally {
       over.abort();
     }
+  }
+
+  async reopen(): Promise<void> {
+    await this.#end();
+    await this.open();
+  }
+
+  async #end(): Promise<void> {
+    const child = this.#control;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, "exit");
+    child.kill("SIGKILL");
+    await exited;
+  }
+
+  /** Whatever a delayed kill has hit, and it has: control is there, and the machine in one of its three states. */
+  async afterKill(what: "control" | "qemu"): Promise<void> {
+    if (what === "control") {
+      await this.reopen();
+      return;
+    }
+    await sleep(killSettlesMs); // the kill may still be to come
+    await eventually(
+      async () => ["running", "suspended", "stopped"].includes((await this.machine()).state),
+      () => "the end of QEMU was not seen",
+    );
   }
 
   async ask<T = unknown>(asked: Asked): Promise<T | typeof killed> {
@@ -138,12 +168,7 @@ export class StateWorld implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const child = this.#control;
-    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
-      const exited = once(child, "exit");
-      child.kill("SIGKILL");
-      await exited;
-    }
+    await this.#end();
     await this.skep[Symbol.asyncDispose]();
   }
 }
