@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { blockBytes, Scene } from "./testing/scene.ts";
+import { blockBytes, Device, Scene } from "./testing/scene.ts";
 
 // What other block devices on object storage got wrong, each once.
 
@@ -175,6 +175,31 @@ describe("hazards of two owners", () => {
       scene.restart("process");
       assert.equal(await (await scene.open(device.id)).read(0, 3), "n..");
     }));
+
+  it("takes no map for damaged whose objects a busy owner replaced while it was read", () =>
+    Scene.play(
+      async (scene) => {
+        const device = await scene.created();
+        await device.write(0, "old");
+        await device.drain();
+        const { store, host } = scene.other();
+        let isBusy = false;
+        scene.server.onRequest = async (verb, key, from) => {
+          if (isBusy || from !== host.schedule || verb !== "get" || key.endsWith("config.json")) return;
+          isBusy = true;
+          while ((await scene.server.keys()).includes(key)) {
+            await device.write(0, "new", true);
+            await device.drain();
+            await device.volume.collectGarbage();
+          }
+        };
+        const theirs = new Device(await store.open(device.id, { takeOver: true }));
+        assert.ok(isBusy, "the map is an object of its own");
+        assert.equal(await theirs.read(0, 4), "new.");
+        await assert.rejects(() => device.drain(), code("VOLUME_FENCED"));
+      },
+      { inlineBytes: 0 },
+    ));
 
   it("keeps no object of an earlier owner's that lands late in the place of one of its own", () =>
     Scene.play(async (scene) => {

@@ -133,7 +133,7 @@ async function begin(
     await checkSource(env, manifest);
     const key = volumeKey(env, manifest, id);
     // A damaged map is found before anything changes; who meets an owner that is busy takes it first.
-    const loaded = tries === 0 ? await loadMap(env, manifest, key) : undefined;
+    const loaded = tries === 0 ? await loadIfStill(env, present, key) : undefined;
     const word = isOurs ? (manifest.Owner?.Wal as string) : Buffer.from(env.random(8)).toString("hex");
     await markOwner(env, paths, word);
     const taken: Manifest = {
@@ -152,6 +152,21 @@ async function begin(
     if (tries === swapTries) {
       throw fail("VOLUME_IN_USE", { id, host: "another", since: new Date(env.clock.now()).toISOString() });
     }
+  }
+}
+
+/** The map of a manifest; undefined where that was replaced meanwhile, and objects that it names may be gone. */
+async function loadIfStill(
+  env: Environment,
+  { manifest, etag }: { manifest: Manifest; etag: string },
+  key: VolumeKey | null,
+): Promise<Awaited<ReturnType<typeof loadMap>> | undefined> {
+  try {
+    return await loadMap(env, manifest, key);
+  } catch (error) {
+    if (codeOf(error) !== "VOLUME_DAMAGED") throw error;
+    if ((await presentManifest(env, manifest.VolumeName)).etag === etag) throw error;
+    return undefined;
   }
 }
 
