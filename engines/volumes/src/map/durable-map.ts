@@ -1,6 +1,7 @@
 import { type ChunkRow, ChunkTable } from "./chunk-table.ts";
 import { extentWords, MapDamaged, type MapObject, newMapObject, rowWords } from "./codec.ts";
 import { ExtentMap, hole } from "./extent-map.ts";
+import { pageBlocks } from "./extent-page.ts";
 
 export interface MapDelta {
   version: number;
@@ -28,6 +29,8 @@ export interface CompactionRule {
 
 type Pause = () => Promise<void>;
 
+/** Blocks of a page of the extent map, as a power of two. */
+const pageShift = Math.log2(pageBlocks);
 /** Extents that are looked at between two pauses. */
 const slice = 8_000;
 
@@ -244,6 +247,7 @@ export class DurableMap {
   };
 
   #setExtents(extents: ArrayLike<number>, from: number, to: number, limit: number): void {
+    let page = -1;
     for (let i = from; i < to; i += extentWords) {
       const block = extents[i] as number;
       const count = extents[i + 1] as number;
@@ -255,6 +259,10 @@ export class DurableMap {
       }
       if (block + count > limit)
         throw new MapDamaged(`block ${block + count - 1} is behind the volume's end`);
+      if (block >>> pageShift !== page) {
+        page = block >>> pageShift;
+        this.extents.expect(block, runsInPage(extents, i));
+      }
       const written = this.chunks.blocks(slot);
       if (written === 0) throw new MapDamaged(`block ${block} lies in chunk slot ${slot}, which is free`);
       if (ordinal + count > written)
@@ -274,6 +282,16 @@ export class DurableMap {
     }
     this.#emptied.clear();
   }
+}
+
+/** How many runs begin in the page of the one at `from`, with it. */
+function runsInPage(extents: ArrayLike<number>, from: number): number {
+  const page = (extents[from] as number) >>> pageShift;
+  let runs = 0;
+  for (let i = from; i < extents.length && (extents[i] as number) >>> pageShift === page; i += extentWords) {
+    if (extents[i + 2] !== hole) runs++;
+  }
+  return runs;
 }
 
 function writeRow(rows: Uint32Array, index: number, slot: number, row: ChunkRow): void {

@@ -112,6 +112,13 @@ export class ExtentMap {
     }
   }
 
+  /** That many runs are about to be set, ascending, in the page of `block`: an empty one gets room for all at once. */
+  expect(block: number, runs: number): void {
+    const directory = this.#ownDirectory(Math.floor(block / directoryBlocks));
+    const slot = (block >>> 12) % directoryPages;
+    if (directory.pages[slot] === undefined) this.#ownPage(directory, slot, runs);
+  }
+
   remove(block: number, count: number, replaced?: Visit): void {
     const end = checkedEnd(block, count);
     for (let at = block; at < end; ) {
@@ -282,11 +289,11 @@ export class ExtentMap {
     return own;
   }
 
-  #ownPage(directory: Directory, slot: number): Page {
+  #ownPage(directory: Directory, slot: number, runs = 2): Page {
     const page = directory.pages[slot];
     if (page !== undefined && !page.shared) return page;
     const own: Page = {
-      words: page?.words.slice() ?? new Uint32Array(6),
+      words: page?.words.slice() ?? new Uint32Array(runs * 3),
       used: page?.used ?? 0,
       shared: false,
     };

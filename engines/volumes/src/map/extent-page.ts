@@ -190,7 +190,13 @@ function append(
       return;
     }
   }
-  const words = makeRoom(totals, page, page.used, page.used, 1);
+  if (at + 3 > page.words.length) {
+    makeRoom(totals, page, page.used, page.used, 1);
+  } else {
+    totals.extents++;
+    page.used++;
+  }
+  const { words } = page;
   words[at] = pack(start, stop);
   words[at + 1] = source;
   words[at + 2] = position;
