@@ -1,6 +1,6 @@
 const mebibyte = 2 ** 20;
 /** How long a drain shall take, about: writes that find the log full wait for that. */
-const drainMs = 2000;
+const drainMs = 4000;
 const leastBytes = 32 * mebibyte;
 /** Before anything is known of the store. */
 const firstBytes = 128 * mebibyte;
@@ -19,7 +19,7 @@ export interface Waiting {
 
 /**
  * When a drain shall begin. Late, for a burst is written faster without one beside it, and what is written twice
- * is put once; but so early that it takes a moment only, whatever the store, and that the disk has room for it.
+ * is put once; but so early that it takes seconds only, whatever the store, and that the disk has room for it.
  */
 export class DrainPace {
   readonly #mostBytes: number;

@@ -26,6 +26,8 @@ export interface DrainOptions {
   compact?: ((captured: Capture) => Promise<Piece[]>) | undefined;
   /** Also where nothing was written: rows of chunks that nobody needs go. */
   always?: boolean;
+  /** Called when the store has it, and before the log and the map's objects are put in order. */
+  onStored?: () => void;
 }
 
 /**
@@ -49,6 +51,7 @@ export async function drain(core: Core, unreadable: Unreadable, options: DrainOp
       if (options.compact !== undefined) throw error.cause;
     }
   }
+  options.onStored?.();
   await core.wal.remove(captured.sealed);
   await rebase(core);
 }

@@ -58,9 +58,15 @@ export async function putChunk(
     const { epoch, number } = name;
     const bytes = body.length;
     encoded({ source: 0, epoch, number, bytes, headerBytes, blocks, birth: 0, death: 0 });
-    await env.store.put(chunkObjectKey(name), body, { signal: ownership.ending });
+    const ref = { name, sizeBytes: bytes, headerBytes, blocks, key };
+    // No other bytes ever have that name: what this host keeps of it is right even where the put fails.
+    const kept = env.reader.written(ref, body);
+    const results = await Promise.allSettled([
+      env.store.put(chunkObjectKey(name), body, { signal: ownership.ending }),
+      kept,
+    ]);
+    for (const result of results) if (result.status === "rejected") throw result.reason;
     counters.bytesToStore += bytes;
-    await env.reader.written({ name, sizeBytes: bytes, headerBytes, blocks, key }, body);
   };
   await ownership.persist(
     () => env.uploads.run(() => env.uploadMemory.use(put), ownership.ending),

@@ -30,6 +30,13 @@ export interface Releases {
   unlock(): void;
 }
 
+interface Draining {
+  /** The store has what was captured: a flush waits for that. */
+  stored: Promise<void>;
+  /** The log is shorter by it, too. */
+  over: Promise<void>;
+}
+
 export class Volume implements OpenVolume {
   readonly id: string;
   readonly blockSizes = { minimum: 1, preferred: blockBytes, maximum: 32 * 2 ** 20 };
@@ -43,8 +50,8 @@ export class Volume implements OpenVolume {
   readonly #unreadable: Unreadable = new Set();
   #tail: Promise<unknown> = Promise.resolve();
   /** A drain that has not captured yet: all that ask for one share it. */
-  #nextDrain: Promise<void> | undefined;
-  #runningDrain: Promise<void> | undefined;
+  #nextDrain: Draining | undefined;
+  #runningDrain: Draining | undefined;
   #isWaiting = false;
   #sweeping: Promise<unknown> | undefined;
   #closing: Promise<void> | undefined;
@@ -144,7 +151,7 @@ export class Volume implements OpenVolume {
 
   async #settle(): Promise<void> {
     const { ownership, wal } = this.#core;
-    if (ownership.manifest.Durability === "remote") await this.#stored();
+    if (ownership.manifest.Durability === "remote") await this.#drained()?.stored;
     else await wal.sync();
     ownership.check();
   }
@@ -194,7 +201,7 @@ export class Volume implements OpenVolume {
   }
 
   #drainSoon(): void {
-    this.#stored().catch((error: unknown) => {
+    this.#drained()?.over.catch((error: unknown) => {
       if (!this.#core.ownership.ending.aborted) this.#core.env.log(`${this.id}: ${(error as Error).message}`);
     });
   }
@@ -209,28 +216,32 @@ export class Volume implements OpenVolume {
     return mine;
   }
 
-  /** Settles when the store has all that was answered before. */
-  #stored(): Promise<void> {
+  /** The drain with which the store has all that was answered before; undefined where it has it. */
+  #drained(): Draining | undefined {
     const { counters } = this.#core;
-    if (counters.changes === counters.committed) return Promise.resolve();
+    if (counters.changes === counters.committed) return undefined;
     if (counters.changes === counters.captured && this.#runningDrain !== undefined) return this.#runningDrain;
     if (this.#nextDrain === undefined) {
-      const next = this.#exclusive(() => {
+      const { promise: stored, resolve, reject } = Promise.withResolvers<void>();
+      const over = this.#exclusive(() => {
         this.#nextDrain = undefined;
-        this.#runningDrain = this.#drain();
-        return this.#runningDrain;
+        this.#runningDrain = draining;
+        return this.#drain(resolve);
       });
-      this.#nextDrain = next;
+      over.then(resolve, reject);
+      stored.catch(() => undefined); // whoever waits for the whole learns it, too
+      const draining = { stored, over };
+      this.#nextDrain = draining;
     }
     return this.#nextDrain;
   }
 
-  async #drain(): Promise<void> {
+  async #drain(onStored: () => void): Promise<void> {
     const { counters, env } = this.#core;
     const began = env.clock.now();
     const bytes = counters.waitingBytes;
     try {
-      await drain(this.#core, this.#unreadable);
+      await drain(this.#core, this.#unreadable, { onStored });
       this.#pace.took(bytes, env.clock.now() - began);
     } finally {
       this.#runningDrain = undefined;
@@ -247,11 +258,10 @@ export class Volume implements OpenVolume {
 
   async drain({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
     this.#check(0, 1);
-    const { counters, ownership } = this.#core;
-    const isStored = counters.changes === counters.committed;
+    const { ownership } = this.#core;
     // With nothing to put it would not learn that the volume is another host's by now.
-    const drained = isStored ? this.#exclusive(() => ownership.confirm()) : this.#stored();
-    await unlessAborted(drained, signal);
+    const confirmed = () => this.#exclusive(() => ownership.confirm());
+    await unlessAborted(this.#drained()?.over ?? confirmed(), signal);
   }
 
   // --- verbs ---------------------------------------------------------------------------------
