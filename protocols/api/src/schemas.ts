@@ -6,6 +6,7 @@ import { type Static, type TSchema, Type } from "typebox";
 import { Suspension } from "./state-schemas.ts";
 import { MachineVolume, VolumeReference } from "./volume-schemas.ts";
 
+export * from "./fork-schemas.ts";
 export * from "./state-schemas.ts";
 export * from "./storage-schemas.ts";
 export * from "./volume-schemas.ts";
