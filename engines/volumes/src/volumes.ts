@@ -59,7 +59,7 @@ export interface VolumesOptions {
   /** What of a volume may wait here for its store; writes wait then. 1 GiB. */
   walLimitBytes?: number;
   /**
-   * A drain begins when so much waits (512 MiB; before that when it would take two seconds, or the disk is short
+   * A drain begins when so much waits (512 MiB; before that when it would take four seconds, or the disk is short
    * of space), or something has for that long (5 s).
    */
   drainBytes?: number;
