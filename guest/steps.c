@@ -1,32 +1,29 @@
 // The steps: each leaves the same when it is done twice.
 #define _GNU_SOURCE
 #include "helper.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
-#include <net/if.h>
-#include <net/if_arp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 const char *root_directory = "";
-#define IN_KERNEL if (*root_directory) return SKIPPED
+char told[512];
+static int written; // since the last make_durable
 
-static int below(char out[4400], const char *path) {
+int below(char out[4400], const char *path) {
   return snprintf(out, 4400, "%s%s", root_directory, path) < 4400 ? 0 : ENAMETOOLONG;
 }
 
 // Written beside, synced, renamed: whole or not there.
-static int put(const char *path, const void *data, size_t n, mode_t mode) {
+int put(const char *path, const void *data, size_t n, mode_t mode, uid_t owner, gid_t group) {
   char to[4400], temporary[4410];
   if (below(to, path)) return ENAMETOOLONG;
   snprintf(temporary, sizeof temporary, "%s.skep", to);
@@ -38,25 +35,52 @@ static int put(const char *path, const void *data, size_t n, mode_t mode) {
     if (w > 0) done += (size_t)w;
     else if (errno != EINTR) error = w ? errno : EIO;
   }
-  if (!error && (fchmod(fd, mode) || fsync(fd))) error = errno;
+  if (!error && (fchown(fd, owner, group) || fchmod(fd, mode) || fsync(fd))) error = errno;
   close(fd);
   if (!error && rename(temporary, to)) error = errno;
   if (error) unlink(temporary);
+  else written = 1;
   return error;
 }
 
-static ssize_t get(const char *path, char *out, size_t size) {
+static int put_text(const char *path, const char *text, size_t n, mode_t mode) {
+  return put(path, text, n, mode, geteuid(), getegid());
+}
+
+// The names: one directory's sync writes the journal of its file system up to now.
+void make_durable(void) {
+  char path[4400];
+  if (!written || below(path, "/etc")) return;
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  fsync(fd);
+  close(fd);
+  written = 0;
+}
+
+ssize_t get(const char *path, char *out, size_t size) {
   char from[4400];
   if (below(from, path)) return -1;
   int fd = open(from, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -1;
-  ssize_t n = read(fd, out, size - 1);
+  size_t done = 0;
+  while (done < size - 1) {
+    ssize_t n = read(fd, out + done, size - 1 - done);
+    if (n > 0) done += (size_t)n;
+    else if (n == 0 || errno != EINTR) break;
+  }
   close(fd);
-  if (n >= 0) out[n] = 0;
-  return n;
+  out[done] = 0;
+  return (ssize_t)done;
 }
 
-static int ping(const struct step *s) { (void)s; return 0; }
+static int ping(const struct step *s) {
+  (void)s;
+  size_t used = 0;
+  for (const struct verb *verb = verbs; verb->name; verb++)
+    used += (size_t)snprintf(told + used, sizeof told - used, "%s%s", used ? " " : "", verb->name);
+  return 0;
+}
 
 static int seed(const struct step *s) {
   struct { struct rand_pool_info info; unsigned char bytes[512]; } pool;
@@ -79,31 +103,11 @@ static int set_clock(const struct step *s) {
   return clock_settime(CLOCK_REALTIME, &t) ? errno : 0;
 }
 
-static int mac(const struct step *s) { // of the first Ethernet card
-  IN_KERNEL;
-  unsigned b[6];
-  sscanf(s->argument[0], "%x:%x:%x:%x:%x:%x", b, b + 1, b + 2, b + 3, b + 4, b + 5);
-  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), result = SKIPPED;
-  if (fd < 0) return errno;
-  struct if_nameindex *all = if_nameindex();
-  for (struct if_nameindex *card = all; card && card->if_index; card++) {
-    struct ifreq r = {0};
-    snprintf(r.ifr_name, IFNAMSIZ, "%s", card->if_name);
-    if (ioctl(fd, SIOCGIFHWADDR, &r) || r.ifr_hwaddr.sa_family != ARPHRD_ETHER) continue;
-    for (int i = 0; i < 6; i++) r.ifr_hwaddr.sa_data[i] = (char)b[i];
-    result = ioctl(fd, SIOCSIFHWADDR, &r) ? errno : 0;
-    break;
-  }
-  if (all) if_freenameindex(all);
-  close(fd);
-  return result;
-}
-
 static int hostname(const struct step *s) {
   static char old[32 * 1024], out[40 * 1024];
   const char *name = s->argument[0];
   if (!*root_directory && sethostname(name, strlen(name))) return errno;
-  int n = snprintf(out, sizeof out, "%s\n", name), error = put("/etc/hostname", out, (size_t)n, 0644);
+  int n = snprintf(out, sizeof out, "%s\n", name), error = put_text("/etc/hostname", out, (size_t)n, 0644);
   ssize_t have = get("/etc/hosts", old, sizeof old);
   if (error || have < 0) return error;
   if ((size_t)have == sizeof old - 1) return EFBIG; // never written back shortened
@@ -117,18 +121,45 @@ static int hostname(const struct step *s) {
     if (n < 0 || (size_t)n >= sizeof out - used) return EFBIG;
     used += (size_t)n;
   }
-  return put("/etc/hosts", out, used, 0644);
+  return put_text("/etc/hosts", out, used, 0644);
+}
+
+// The journal lies below the old id: readers look below the new one, and the journal's service, until
+// it starts again, writes below the old.
+static int move_journal(const char *directory, const char *old, const char *new) {
+  char path[200], from[4400], to[4400];
+  struct stat about;
+  snprintf(path, sizeof path, "%s/%s", directory, old);
+  if (below(from, path) || lstat(from, &about) || !S_ISDIR(about.st_mode)) return 0;
+  snprintf(path, sizeof path, "%s/%s", directory, new);
+  if (below(to, path) || rename(from, to)) return errno;
+  return symlink(new, from) ? errno : 0;
 }
 
 static int machine_id(const struct step *s) {
-  char line[40];
+  char line[40], old[40] = "";
   int n = snprintf(line, sizeof line, "%s\n", s->argument[0]);
+  ssize_t had = get("/etc/machine-id", old, sizeof old);
   if (!*root_directory) umount2("/etc/machine-id", MNT_DETACH);
-  return put("/etc/machine-id", line, (size_t)n, 0444);
+  int error = 0;
+  if (had >= 32 && strspn(old, "0123456789abcdef") == 32 && strncmp(old, line, 32)) {
+    old[32] = 0;
+    error = move_journal("/var/log/journal", old, s->argument[0]);
+    int other = move_journal("/run/log/journal", old, s->argument[0]);
+    if (other) error = other;
+  }
+  int failed = put_text("/etc/machine-id", line, (size_t)n, 0444);
+  return failed ? failed : error;
+}
+
+static int has(const struct step *s) {
+  char path[4400];
+  if (below(path, s->argument[0])) return ENAMETOOLONG;
+  return access(path, F_OK) ? SKIPPED : 0;
 }
 
 static int file(const struct step *s) {
-  return put(s->argument[0], s->data, s->data_bytes, (mode_t)strtol(s->argument[1], NULL, 8));
+  return put(s->argument[0], s->data, s->data_bytes, (mode_t)strtol(s->argument[1], NULL, 8), geteuid(), getegid());
 }
 
 // The same cloud-init instance under its new id, so that nothing runs twice.
@@ -148,103 +179,25 @@ static int instance(const struct step *s) {
   if (symlink(target, temporary) || rename(temporary, link)) return errno;
   char line[128];
   size_t bytes = (size_t)snprintf(line, sizeof line, "%s\n", s->argument[0]);
-  int error = put("/var/lib/cloud/data/previous-instance-id", line, bytes, 0644);
-  return error ? error : put("/var/lib/cloud/data/instance-id", line, bytes, 0644);
+  int error = put_text("/var/lib/cloud/data/previous-instance-id", line, bytes, 0644);
+  return error ? error : put_text("/var/lib/cloud/data/instance-id", line, bytes, 0644);
 }
 
 static int reload_sshd(const struct step *s) {
   (void)s;
   IN_KERNEL;
-  char text[32];
+  char text[32], path[64];
   if (get("/run/sshd.pid", text, sizeof text) < 0) return errno == ENOENT ? SKIPPED : errno;
   int pid = atoi(text);
   if (pid <= 1) return EINVAL;
+  snprintf(path, sizeof path, "/proc/%d/comm", pid);
+  if (get(path, text, sizeof text) < 0 || strcmp(text, "sshd\n")) return SKIPPED; // it has ended since
   return kill(pid, SIGHUP) ? errno : 0;
 }
 
-static int slices(const char *value) {
-  static const char *names[] = {"system.slice", "user.slice"};
-  int found = 0;
-  for (int i = 0; i < 2; i++) {
-    char path[128], events[256];
-    snprintf(path, sizeof path, "/sys/fs/cgroup/%s/cgroup.freeze", names[i]);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT) continue;
-    if (fd < 0) return errno;
-    int error = write(fd, value, 1) == 1 ? 0 : errno;
-    close(fd);
-    if (error) return error;
-    found = 1;
-    snprintf(path, sizeof path, "/sys/fs/cgroup/%s/cgroup.events", names[i]);
-    const char *wanted = *value == '1' ? "frozen 1" : "frozen 0";
-    struct timespec pause = {0, 2 * 1000 * 1000};
-    int tries = 500;
-    while (get(path, events, sizeof events) > 0 && !strstr(events, wanted) && --tries) nanosleep(&pause, NULL);
-    if (!tries) return ETIMEDOUT;
-  }
-  return found ? 0 : SKIPPED;
-}
-static int freeze(const struct step *s) { (void)s; IN_KERNEL; return slices("1"); }
-static int thaw(const struct step *s) { (void)s; IN_KERNEL; return slices("0"); }
-
-static const struct verb verbs[] = {
-  {"ping-1", "", ping}, {"seed", "b", seed}, {"clock", "n", set_clock}, {"mac", "m", mac},
-  {"hostname", "h", hostname}, {"machine-id", "i", machine_id}, {"file", "pob", file},
-  {"instance", "h", instance}, {"reload-sshd", "", reload_sshd}, {"freeze", "", freeze}, {"thaw", "", thaw},
+const struct verb verbs[] = {
+  {"ping-1", "", ping}, {"seed", "b", seed}, {"clock", "n", set_clock}, {"mac", "m", set_mac},
+  {"hostname", "h", hostname}, {"machine-id", "i", machine_id}, {"has", "p", has}, {"file", "pob", file},
+  {"instance", "h", instance}, {"reload-sshd", "", reload_sshd}, {"freeze", "s", freeze}, {"thaw", "", thaw},
+  {0},
 };
-
-static int decode(const char *s, unsigned char *out, size_t size, size_t *bytes) {
-  static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  unsigned value = 0, bits = 0;
-  size_t n = strlen(s);
-  if (n % 4) return 0;
-  for (int i = 0; i < 2 && n && s[n - 1] == '='; i++) n--;
-  *bytes = 0;
-  for (size_t i = 0; i < n; i++) {
-    const char *at = strchr(letters, s[i]);
-    if (!at) return 0;
-    value = (value << 6 | (unsigned)(at - letters)) & 0xffff, bits += 6;
-    if (bits < 8) continue;
-    bits -= 8;
-    if (*bytes == size) return 0;
-    out[(*bytes)++] = (unsigned char)(value >> bits);
-  }
-  return 1;
-}
-
-static int only(const char *s, const char *letters, size_t least, size_t most) {
-  size_t n = strlen(s);
-  return n >= least && n <= most && strspn(s, letters) == n;
-}
-
-#define HEX "0123456789abcdef"
-static int argument_is_valid(char kind, const char *s) {
-  if (kind == 'n') return only(s, "0123456789", 1, 15);
-  if (kind == 'i') return only(s, HEX, 32, 32);
-  if (kind == 'o') return only(s, "01234567", 3, 4) && strtol(s, NULL, 8) <= 0777;
-  if (kind == 'h') return only(s, "0123456789abcdefghijklmnopqrstuvwxyz-", 1, 63) && s[0] != '-';
-  if (kind == 'p') return s[0] == '/' && !strstr(s, "/..") && !strstr(s, "//") && s[strlen(s) - 1] != '/';
-  if (!only(s, HEX ":", 17, 17)) return 0; // 'm'
-  for (int i = 0; i < 17; i++) if ((i % 3 == 2) != (s[i] == ':')) return 0;
-  return !((strchr(HEX, s[1]) - HEX) & 1); // no group address
-}
-
-int parse_step(const char *line, struct step *step) {
-  size_t name = strcspn(line, " ");
-  step->verb = NULL, step->data_bytes = 0;
-  for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
-    if (strlen(verbs[i].name) == name && !strncmp(line, verbs[i].name, name)) step->verb = &verbs[i];
-  if (!step->verb) return 0;
-  const char *at = line + name;
-  for (int i = 0; step->verb->arguments[i]; i++) {
-    if (*at++ != ' ') return 0;
-    if (step->verb->arguments[i] == 'b') return decode(at, step->data, sizeof step->data, &step->data_bytes);
-    size_t n = strcspn(at, " ");
-    if (n == 0 || n >= sizeof step->argument[i]) return 0;
-    memcpy(step->argument[i], at, n);
-    step->argument[i][n] = 0;
-    if (!argument_is_valid(step->verb->arguments[i], step->argument[i])) return 0;
-    at += n;
-  }
-  return *at == 0;
-}

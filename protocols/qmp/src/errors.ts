@@ -26,6 +26,16 @@ export const qmpErrors = {
   },
   AGENT_CLOSED: { message: "the connection to the guest agent at {path} is closed: {why}", status: 503 },
   AGENT_ERROR: { message: "the guest agent refused {command}: {desc}", status: 409 },
+  HELPER_SILENT: {
+    message: "the helper in the guest does not answer at {path}: {why}",
+    hint: "the guest may still boot, or have no skep-helper: docs/images.md says how it gets one",
+    status: 504,
+  },
+  HELPER_REFUSED: {
+    message: "the helper in the guest did nothing: {why}",
+    hint: "it may be of another version of skep: docs/images.md says how to install the present one",
+    status: 409,
+  },
 } as const satisfies ErrorTable;
 
 export const fail = errorsOf(qmpErrors);

@@ -18,4 +18,6 @@ export type {
   RunState,
 } from "./commands.ts";
 export { QmpError, qmpErrors } from "./errors.ts";
+export { GuestHelper, type HelperCallOptions } from "./helper-client.ts";
+export type { HelperStep, StepResult } from "./helper-codec.ts";
 export { connectUnix } from "./socket.ts";

@@ -1,0 +1,227 @@
+/** The guest's helper, built with memory checks and given files below a directory of the test's own. */
+import assert from "node:assert/strict";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { eventually } from "./support.ts";
+
+const directory = mkdtempSync("/tmp/skep-guest-");
+const root = join(directory, "root");
+const program = join(directory, "helper");
+const steps = [
+  "ping-1",
+  `seed ${Buffer.alloc(64).toString("base64")}`,
+  "clock 1700000000123",
+  "mac 52:54:00:12:34:56",
+  "hostname web",
+  `machine-id ${"a".repeat(32)}`,
+  "has /etc/ssh",
+  `file /etc/ssh/key 600 ${Buffer.from("key").toString("base64")}`,
+  "instance web",
+  "freeze 30",
+  "thaw",
+];
+const message = (lines: string[]) => `\nbegin x1\n${lines.join("\n")}\ngo x1 ${lines.length}\n`;
+const whole = message(steps);
+const end = `end x1 ${steps.length}\n`;
+
+/** What the helper answers; a finding of the sanitizers is a status other than 0. */
+function tell(input: string | Buffer): string {
+  const { status, stdout, stderr } = spawnSync(program, ["--root", root], { input, timeout: 60_000 });
+  assert.equal(status, 0, stderr.toString().slice(-4000));
+  return stdout.toString("latin1");
+}
+
+function write(path: string, content: string): void {
+  mkdirSync(join(root, path, ".."), { recursive: true });
+  writeFileSync(join(root, path), content);
+}
+const text = (path: string) => readFileSync(join(root, path), "utf8");
+
+function freshRoot(): void {
+  rmSync(root, { recursive: true, force: true });
+  for (const path of ["etc/ssh", "var/lib/cloud/instances/old", "var/lib/cloud/data"]) {
+    mkdirSync(join(root, path), { recursive: true });
+  }
+  write("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 a.b a\n::1 x\n");
+  symlinkSync("/var/lib/cloud/instances/old", join(root, "var/lib/cloud/instance"));
+}
+
+before(() => {
+  execFileSync("guest/build.sh", [
+    program,
+    "-g",
+    "-Werror",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+  ]);
+});
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+test("an identity is written once or twice with the same outcome, and kernel steps are told as skipped", () => {
+  freshRoot();
+  const answer = tell(whole + whole);
+  assert.equal(answer.split(end).length, 3);
+  assert.match(answer, /step x1 3 mac skipped/);
+  assert.doesNotMatch(answer, /failed|refused/);
+  assert.equal(text("etc/hosts"), "127.0.0.1 localhost\n127.0.1.1 web\n::1 x\n");
+  assert.equal(text("etc/hostname"), "web\n");
+  assert.equal(text("etc/machine-id"), `${"a".repeat(32)}\n`);
+  assert.equal(text("etc/ssh/key"), "key");
+  assert.equal(statSync(join(root, "etc/ssh/key")).mode & 0o777, 0o600);
+  assert.equal(readlinkSync(join(root, "var/lib/cloud/instance")), "/var/lib/cloud/instances/web");
+  assert.equal(text("var/lib/cloud/data/instance-id"), "web\n");
+});
+
+test("a message cut off does nothing, and the next one is read whole", () => {
+  for (let bytes = 0; bytes < whole.length - 1; bytes += 23) {
+    freshRoot();
+    assert.equal(tell(whole.slice(0, bytes)), "");
+    assert.throws(() => statSync(join(root, "etc/hostname")));
+    assert.ok(tell(whole.slice(0, bytes) + whole).endsWith(end));
+  }
+});
+
+test("one step that is not valid refuses the whole message", () => {
+  const wrong = [
+    "file /etc/../x 600 aa==",
+    "hostname -x",
+    "mac 53:54:00:12:34:56",
+    "clock 1e9",
+    "file /x 4755 ",
+    "no",
+    "seed *",
+    "freeze",
+    "freeze 0",
+    "freeze 601",
+    "thaw now",
+  ];
+  for (const step of wrong) {
+    freshRoot();
+    assert.match(tell(message(["hostname web", step])), /^refused x1 step 1/);
+    assert.throws(() => statSync(join(root, "etc/hostname")));
+  }
+  assert.match(tell(message(Array<string>(65).fill("ping-1"))), /^refused x1 the message is too large/);
+  assert.ok(tell(`\nbegin a\nhostname ${"a".repeat(400_000)}\ngo a 1\n${whole}`).endsWith(end));
+});
+
+test("it tells what it knows", () => {
+  freshRoot();
+  const [, verbs = ""] = /step x1 0 ping-1 done (.*)/.exec(tell(message(["ping-1"]))) ?? [];
+  assert.deepEqual(
+    verbs.split(" ").sort(),
+    [...new Set(steps.map((step) => step.split(" ")[0]))].concat("reload-sshd").sort(),
+  );
+});
+
+test("the card's address is changed in the files that name it, and nowhere else", () => {
+  freshRoot();
+  const card = (name: string, index: number, address: string, device: boolean) => {
+    write(`sys/class/net/${name}/type`, "1\n");
+    write(`sys/class/net/${name}/ifindex`, `${index}\n`);
+    write(`sys/class/net/${name}/address`, `${address}\n`);
+    if (device) write(`sys/class/net/${name}/device/vendor`, "");
+  };
+  card("br0", 1, "52:54:00:00:00:01", false);
+  card("ens9", 9, "52:54:00:00:00:09", true);
+  card("ens2", 2, "52:54:00:aa:bb:cc", true);
+  const network = "[Match]\nMACAddress=52:54:00:AA:bb:cc 52:54:00:00:00:09\n# 52:54:00:aa:bb:cc:dd\n";
+  write("etc/systemd/network/10-a.network", network);
+  chmodSync(join(root, "etc/systemd/network/10-a.network"), 0o640);
+  write("etc/netplan/50-cloud-init.yaml", `match: {macaddress: "52:54:00:aa:bb:cc"}\n`);
+  write("etc/netplan/other", "untouched");
+  symlinkSync("/etc/hosts", join(root, "etc/netplan/link.yaml"));
+  const before = statSync(join(root, "etc/netplan/other")).ino;
+  assert.match(tell(message(["mac 52:54:00:12:34:56"])), /mac skipped/); // the card itself is the kernel's
+  assert.equal(
+    text("etc/systemd/network/10-a.network"),
+    "[Match]\nMACAddress=52:54:00:12:34:56 52:54:00:00:00:09\n# 52:54:00:aa:bb:cc:dd\n",
+  );
+  assert.equal(statSync(join(root, "etc/systemd/network/10-a.network")).mode & 0o777, 0o640);
+  assert.equal(text("etc/netplan/50-cloud-init.yaml"), `match: {macaddress: "52:54:00:12:34:56"}\n`);
+  assert.equal(statSync(join(root, "etc/netplan/other")).ino, before);
+});
+
+test("it says whether a file is there", () => {
+  freshRoot();
+  assert.match(tell(message(["has /etc/hosts", "has /etc/nothing"])), /0 has done.*\n.*1 has skipped/);
+});
+
+test("the journal goes with the machine's id", () => {
+  freshRoot();
+  const [old, fresh] = ["b".repeat(32), "a".repeat(32)];
+  write("etc/machine-id", `${old}\n`);
+  write(`var/log/journal/${old}/system.journal`, "x");
+  const twice = message([`machine-id ${fresh}`]);
+  assert.doesNotMatch(tell(twice + twice), /failed/);
+  assert.equal(text(`var/log/journal/${fresh}/system.journal`), "x");
+  assert.equal(readlinkSync(join(root, `var/log/journal/${old}`)), fresh);
+});
+
+test("what is frozen thaws by itself when nobody speaks any more; what cannot be frozen whole is not", async () => {
+  freshRoot();
+  for (const slice of ["system.slice", "user.slice"]) {
+    write(`sys/fs/cgroup/${slice}/cgroup.freeze`, "0\n");
+    write(`sys/fs/cgroup/${slice}/cgroup.events`, "frozen 0\nfrozen 1\n"); // as if each were done at once
+  }
+  const states = () =>
+    ["system.slice", "user.slice"].map((slice) => text(`sys/fs/cgroup/${slice}/cgroup.freeze`)[0]).join("");
+  const child = spawn(program, ["--root", root]);
+  let said = "";
+  child.stdout.on("data", (bytes) => {
+    said += bytes;
+  });
+  try {
+    child.stdin.write(message(["freeze 1"]));
+    await eventually(
+      () => said.includes("end x1 1"),
+      () => said,
+    );
+    assert.match(said, /freeze done/);
+    await eventually(
+      () => states() === "00",
+      () => `the slices are ${states()}`,
+    );
+    child.stdin.write(message(["freeze 600", "thaw", "freeze 600"]));
+    await eventually(
+      () => said.includes("end x1 3"),
+      () => said,
+    );
+    assert.equal(states(), "11");
+  } finally {
+    child.stdin.end();
+    await once(child, "close");
+  }
+  write("sys/fs/cgroup/user.slice/cgroup.events", "frozen 0\n"); // it does not freeze
+  assert.match(tell(message(["freeze 9"])), /freeze failed/);
+  assert.equal(states(), "00");
+  write("proc/self/cgroup", "0::/system.slice/skep-helper.service\n");
+  assert.match(tell(message(["freeze 9"])), /freeze failed Resource deadlock/);
+  assert.equal(states(), "00");
+});
+
+test("altered bytes are never an error of memory, nor the helper's end", () => {
+  freshRoot();
+  let seed = 1;
+  const random = (below: number) => {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    return Math.floor((seed / 2 ** 32) * below);
+  };
+  for (let run = 0; run < 100; run++) {
+    const bytes = Buffer.from(whole + whole);
+    for (let change = random(20); change >= 0; change--) bytes[random(bytes.length)] = random(256);
+    tell(bytes);
+  }
+});
