@@ -81,6 +81,9 @@ async function buildRoom(root: string, room: Room): Promise<void> {
     await compile(root, config);
     await rm(join(directory, "dist"), { recursive: true, force: true });
     await cp(join(work, "out/src"), join(directory, "dist"), { recursive: true });
+    if (room.package.name === "@skep/images") {
+      await cp(join(root, "guest"), join(directory, "dist/guest"), { recursive: true });
+    }
   } finally {
     await rm(work, { recursive: true, force: true });
   }

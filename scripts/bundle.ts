@@ -71,7 +71,7 @@ interface HousePackage {
 /**
  * Makes the package of the command in `output`: dist/skep.js with a chunk for each verb (so that a
  * verb loads only what it needs), dist/skepd.js and dist/storaged.js in one file each, the threads of both
- * and the assets of rooms beside them, and bin/skep.
+ * and the assets of rooms and the guest's helper beside them, and bin/skep.
  */
 export async function bundleCommand(root: string, output: string): Promise<void> {
   await rm(output, { recursive: true, force: true });
@@ -114,6 +114,7 @@ export async function bundleCommand(root: string, output: string): Promise<void>
     const name = `${basename(dirname(assets))}-assets`;
     await cp(join(root, assets), join(dist, name), { recursive: true });
   }
+  await cp(join(root, "guest"), join(dist, "guest"), { recursive: true });
   const house = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as HousePackage;
   const manifest = {
     name: "skep",

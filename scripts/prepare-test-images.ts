@@ -10,16 +10,16 @@ import type { Work } from "@skep/base";
 import { ImageStore } from "@skep/images";
 
 const images = ["tiny", "debian-12"];
-const room = resolve(import.meta.dirname, "../engines/images");
-const makers = "assets/**"; // the builder counts its own versions
+const house = resolve(import.meta.dirname, "..");
+const makers = ["engines/images/assets/**", "guest/{*.[ch],build.sh,*.service,*.rules}"]; // the builder counts its own versions
 
 async function fingerprint(): Promise<string> {
   const files: string[] = [];
-  for await (const entry of glob(makers, { cwd: room, withFileTypes: true })) {
+  for await (const entry of glob(makers, { cwd: house, withFileTypes: true })) {
     if (entry.isFile()) files.push(join(entry.parentPath, entry.name));
   }
   const hash = createHash("sha256");
-  for (const file of files.sort()) hash.update(`${file.slice(room.length)}\0`).update(readFileSync(file));
+  for (const file of files.sort()) hash.update(`${file.slice(house.length)}\0`).update(readFileSync(file));
   return hash.digest("hex");
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { test } from "node:test";
 import type { Arch } from "@skep/api/schemas";
 import { quietWork } from "@skep/base";
@@ -8,6 +8,16 @@ import { imagePaths } from "./paths.ts";
 import { leftOvers, recordedWork, temporaryHome } from "./testing.ts";
 
 const sourceDateEpoch = 1_750_000_000;
+
+/** `e_machine` of an ELF file's head. */
+const elfMachine: Record<Arch, number> = { x86_64: 62, aarch64: 183 };
+
+/** For which architecture the helper in an initramfs was compiled. */
+function helperMachine(initramfs: Buffer): number {
+  const name = initramfs.indexOf("usr/sbin/skep-helper\0");
+  assert.ok(name >= 0, "the initramfs has no helper");
+  return initramfs.readUInt16LE(initramfs.indexOf("\x7fELF", name, "latin1") + 18);
+}
 
 async function buildTwice(name: string, arch: Arch) {
   await using first = await temporaryHome();
@@ -21,6 +31,8 @@ async function buildTwice(name: string, arch: Arch) {
     assert.deepEqual(leftOvers(await readdir(paths.images)), []);
     assert.deepEqual(await readdir(paths.builds), []);
     manifests.push(store.manifest(image));
+    if (image.disk === null)
+      assert.equal(helperMachine(await readFile(String(image.initramfs))), elfMachine[arch]);
   }
   const [one, two] = manifests;
   assert.equal(one?.build?.rootTreeDigest, two?.build?.rootTreeDigest, "the root tree");

@@ -5,6 +5,7 @@ import type { Arch } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 import { buildDisk } from "./disk.ts";
 import { fail } from "./errors.ts";
+import { helperTexts } from "./helper.ts";
 import { buildInitramfs } from "./initramfs.ts";
 import { withLock } from "./lock.ts";
 import { digestText, type InstalledPackage } from "./manifest.ts";
@@ -37,6 +38,9 @@ export interface BuildContext {
   scratch: string;
   /** Packages of earlier builds, for this one and the next. */
   keptPackages: string;
+  /** Helpers of earlier builds. */
+  keptHelpers: string;
+  locks: string;
   log: string;
 }
 
@@ -62,7 +66,7 @@ export interface BuildOptions {
 }
 
 /** Bumped when the same recipe gives another image because this code has changed. */
-const builderVersion = 2;
+const builderVersion = 3;
 
 /**
  * Builds an image from a recipe. An image of the same recipe, sources and architecture that is here
@@ -83,6 +87,7 @@ export async function buildImage(paths: ImagePaths, options: BuildOptions, work:
     JSON.stringify([
       builderVersion,
       shipped(),
+      recipe.helper ? helperTexts() : null,
       recipe.name,
       recipe.text,
       arch,
@@ -104,8 +109,8 @@ export async function buildImage(paths: ImagePaths, options: BuildOptions, work:
     try {
       const sourceDateEpoch = fixedDate ?? (await archiveDate(source, scratch, work));
       const log = join(paths.logs, `build-${recipe.name}-${arch}.log`);
-      const keptPackages = paths.packages;
-      const context = { recipe, arch, source, sourceDateEpoch, staging, scratch, keptPackages, log };
+      const kept = { keptPackages: paths.packages, keptHelpers: paths.helpers, locks: paths.locks };
+      const context = { recipe, arch, source, sourceDateEpoch, staging, scratch, ...kept, log };
       const make = recipe.type === "disk" ? buildDisk : buildInitramfs;
       const built = await make(context, work);
       work.report({ phase: `${recipe.name}: computing digests` });

@@ -6,8 +6,9 @@ import { findCommand, run, type Work } from "@skep/base";
 import type { BuildContext, BuiltFiles } from "./build.ts";
 import { writeCpio } from "./cpio.ts";
 import { fail } from "./errors.ts";
+import { helperFiles } from "./helper.ts";
 import { digestFile, type InstalledPackage } from "./manifest.ts";
-import { copyKeyrings, makeTree } from "./mmdebstrap.ts";
+import { copyKeyrings, makeTree, shellQuote } from "./mmdebstrap.ts";
 import { addBusybox, addModules, addProgram, EntrySet } from "./pack.ts";
 import { keepPackages, offerPackages } from "./packages.ts";
 import { assetPath, diskFile, initramfsFile, kernelFile, serialConsole } from "./paths.ts";
@@ -34,7 +35,7 @@ export async function buildDisk(context: BuildContext, work: Work): Promise<Buil
       exclude: recipe.exclude,
       hooks: [
         ...(await packageHooks(context, fetched, work.signal)),
-        ...(await treeHooks(context, packageList)),
+        ...(await treeHooks(context, packageList, work)),
       ],
       target: tree,
       scratch,
@@ -76,7 +77,7 @@ async function packageHooks(context: BuildContext, fetched: string, signal: Abor
  * The recipe's files come before the packages, since packages look at them (initramfs-tools), and again
  * after them, since packages overwrite them; then its commands; then what no image may keep is taken out.
  */
-async function treeHooks(context: BuildContext, packageList: string): Promise<string[]> {
+async function treeHooks(context: BuildContext, packageList: string, work: Work): Promise<string[]> {
   const { recipe, scratch, source } = context;
   const keyrings = await copyKeyrings(source, scratch);
   const overlay = join(scratch, "overlay");
@@ -88,6 +89,8 @@ async function treeHooks(context: BuildContext, packageList: string): Promise<st
     await handle.chmod(mode).finally(() => handle.close());
   };
   for (const { path, copy } of keyrings) await place(path, await readFile(copy), 0o644);
+  const helper = recipe.helper ? await helperFiles(context, work) : [];
+  for (const { path, content, mode } of helper) await place(path, content, mode);
   for (const file of recipe.files)
     await place(file.path, file.content, Number.parseInt(file.mode ?? "644", 8));
   const tar = join(scratch, "overlay.tar");
@@ -241,8 +244,4 @@ function parsePackages(text: string): InstalledPackage[] {
     .filter((line) => line !== "")
     .map((line) => line.split("\t"))
     .map(([name = "", version = "", arch = ""]) => ({ name, version, arch }));
-}
-
-function shellQuote(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
 }

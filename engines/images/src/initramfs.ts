@@ -5,6 +5,7 @@ import type { BuildContext, BuiltFiles } from "./build.ts";
 import { writeCpio } from "./cpio.ts";
 import { newestKernel } from "./disk.ts";
 import { fail } from "./errors.ts";
+import { helperProgram } from "./helper.ts";
 import { digestFile, type InstalledPackage } from "./manifest.ts";
 import { makeTree } from "./mmdebstrap.ts";
 import { addBusybox, addModules, addProgram, EntrySet } from "./pack.ts";
@@ -63,7 +64,8 @@ export async function buildInitramfs(context: BuildContext, work: Work): Promise
   await addBusybox(entries, root, broken);
   for (const program of programs) await addProgram(entries, root, program, broken);
   await addModules(entries, root, version, recipe.loadModules, [...recipe.loadModules, ...recipe.modules]);
-  await addConfiguration(entries, recipe.loadModules);
+  const helper = recipe.helper ? await helperProgram(context, work) : undefined;
+  await addConfiguration(entries, recipe.loadModules, helper);
   for (const file of recipe.files) {
     entries.file(file.path.slice(1), Buffer.from(file.content), Number.parseInt(file.mode ?? "644", 8));
   }
@@ -82,9 +84,22 @@ export async function buildInitramfs(context: BuildContext, work: Work): Promise
   };
 }
 
-async function addConfiguration(entries: EntrySet, load: readonly string[]): Promise<void> {
+async function addConfiguration(
+  entries: EntrySet,
+  load: readonly string[],
+  helper: Buffer | undefined,
+): Promise<void> {
   for (const [asset, path] of scripts) entries.file(path, await readFile(assetPath("tiny", asset)), 0o755);
-  entries.file("etc/inittab", await readFile(assetPath("tiny", "inittab")), 0o644);
+  const inittab = await readFile(assetPath("tiny", "inittab"));
+  if (helper === undefined) entries.file("etc/inittab", inittab, 0o644);
+  else {
+    entries.file("usr/sbin/skep-helper", helper, 0o755);
+    entries.file(
+      "etc/inittab",
+      Buffer.concat([inittab, Buffer.from("::respawn:/usr/sbin/skep-helper\n")]),
+      0o644,
+    );
+  }
   entries.file("etc/passwd", Buffer.from("root:x:0:0:root:/root:/bin/sh\n"), 0o644);
   entries.file("etc/group", Buffer.from("root:x:0:\ntty:x:5:\n"), 0o644);
   entries.file(

@@ -21,8 +21,8 @@ export interface TreeRequest {
   exclude: string[];
   /** mmdebstrap's hooks, in order: `--essential-hook=…`. */
   hooks: string[];
-  /** The tar archive to write. */
-  target: string;
+  /** The tar archive to write; null where the hooks have taken what is wanted. */
+  target: string | null;
   /** Scratch space of this build. */
   scratch: string;
   /** A file that gets everything the tools print. */
@@ -51,7 +51,7 @@ export async function makeTree(request: TreeRequest, work: Work): Promise<void> 
     `--mode=${root ? "root" : "unshare"}`,
     `--variant=${request.variant}`,
     `--architectures=${debianArch[request.arch]}`,
-    "--format=tar",
+    `--format=${request.target === null ? "null" : "tar"}`,
     "--skip=check/qemu",
     ...(await hostAptOptions()).map((option) => `--aptopt=${option}`),
     "--dpkgopt=force-confold", // the recipe's files are there before their packages; clean.sh takes it back
@@ -59,7 +59,7 @@ export async function makeTree(request: TreeRequest, work: Work): Promise<void> 
     ...request.exclude.map((path) => `--dpkgopt=path-exclude=${path}`),
     ...request.hooks,
     request.suite,
-    request.target,
+    request.target ?? "-",
     sources,
   ];
   let phase = "starting";
@@ -104,6 +104,11 @@ export async function makeTree(request: TreeRequest, work: Work): Promise<void> 
   } finally {
     await log;
   }
+}
+
+/** For the hooks, which are lines of a shell, mmdebstrap's own ones too. */
+export function shellQuote(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 /** The lines that say what went wrong, out of apt's and dpkg's many. */

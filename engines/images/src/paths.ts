@@ -13,6 +13,8 @@ export interface ImagePaths {
   downloads: string;
   /** `cache/apt/`: packages of earlier builds. */
   packages: string;
+  /** `cache/helper/`: the guest's helper, compiled, by what it was made of. */
+  helpers: string;
   /** `cache/build/`: trees that are being built. */
   builds: string;
   /** `cache/locks/`: one lock file for each thing that only one process may make at a time. */
@@ -29,6 +31,7 @@ export function imagePaths(home: string): ImagePaths {
     refs: join(home, "images", "refs"),
     downloads: join(home, "cache", "downloads"),
     packages: join(home, "cache", "apt"),
+    helpers: join(home, "cache", "helper"),
     builds: join(home, "cache", "build"),
     locks: join(home, "cache", "locks"),
     logs: join(home, "cache", "logs"),
@@ -52,9 +55,16 @@ export function pullLock(partial: string): string {
 
 /** A file that ships with this room: `catalog.yaml`, `recipes/…`, `tiny/init`. */
 export function assetPath(...names: string[]): string {
-  const candidates = ["../assets", "./assets", "./images-assets"].map((folder) =>
-    join(fileURLToPath(new URL(folder, import.meta.url)), ...names),
-  );
+  return shippedPath(["../assets", "./assets", "./images-assets"], names);
+}
+
+/** A file of guest/, which holds the helper's source and what starts it: in the checkout, or beside the bundle. */
+export function guestPath(name: string): string {
+  return shippedPath(["../../../guest", "./guest"], [name]);
+}
+
+function shippedPath(folders: string[], names: string[]): string {
+  const candidates = folders.map((folder) => join(fileURLToPath(new URL(folder, import.meta.url)), ...names));
   return candidates.find((path) => existsSync(path)) ?? (candidates[0] as string);
 }
 

@@ -35,7 +35,8 @@ export async function pruneImages(
     () => {},
     async () => {
       const removed: string[] = [];
-      let freedBytes = (await sweep(paths)) + (await dropPackages(paths.packages));
+      let freedBytes =
+        (await sweep(paths)) + (await dropPackages(paths.packages)) + (await dropPackages(paths.helpers));
       for (const digest of storedDigests(paths)) {
         const names = readRefs(paths).filter((ref) => ref.digest === digest);
         if ((names.length > 0 && !all) || inUse.has(digest)) continue;

@@ -23,6 +23,7 @@ test("what is not said has a default", () => {
   assert.equal(recipe.type, "disk");
   assert.deepEqual(recipe.arch, ["x86_64"]);
   assert.equal(recipe.roomBytes, 512 * 1024 ** 2);
+  assert.equal(recipe.helper, true);
 });
 
 test("a recipe that is wrong says where", () => {
