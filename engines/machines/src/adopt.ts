@@ -1,9 +1,11 @@
 import { bootId } from "@skep/base";
+import { clearRuntime, letFrozenGo } from "./clear-runtime.ts";
 import type { Context } from "./context.ts";
-import { clearRuntime } from "./live.ts";
+import { settleDiskFreeze } from "./live-freeze.ts";
 import type { Machine } from "./machine.ts";
 import { findProcess, findProcesses, isAlive } from "./process.ts";
 import { adoptMachine, monitorSilent } from "./start.ts";
+import { finishSwitch } from "./switch-disks.ts";
 
 /** Takes over every machine that runs, as after a restart of skepd; clears up after those that ended. */
 export async function adoptRunning({ machines, log }: Context): Promise<void> {
@@ -28,6 +30,14 @@ export async function adoptRunning({ machines, log }: Context): Promise<void> {
 /** Its QEMU is gone: say why where it ended while nobody looked. */
 async function noteEnd(machine: Machine): Promise<void> {
   await clearRuntime(machine);
+  const settled = async () => {
+    await settleDiskFreeze(machine);
+    await finishSwitch(machine);
+  };
+  await settled().catch((error: unknown) =>
+    machine.context.log.error({ machine: machine.name, err: error }, "cannot bring its disks in order"),
+  );
+  await letFrozenGo(machine);
   const { run } = machine;
   if (run === undefined || run.stoppedAt !== null) return;
   const rebooted = run.bootId !== bootId();

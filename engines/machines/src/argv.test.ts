@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { qemuArguments } from "./argv.ts";
+import { type ArgvContext, qemuArguments } from "./argv.ts";
 import type { MachineFile } from "./machine-file.ts";
 import { machinePaths, runtimePaths } from "./paths.ts";
 
@@ -36,9 +36,15 @@ const file: MachineFile = {
   autostart: false,
   telnetPort: null,
   suspended: null,
+  restart: { policy: "no", attempts: null },
+  check: null,
 };
 
-function line(change: Partial<MachineFile> = {}, home = "/srv/skep"): string[] {
+function line(
+  change: Partial<MachineFile> = {},
+  home = "/srv/skep",
+  more: Partial<ArgvContext> = {},
+): string[] {
   const changed = { ...file, ...change };
   return qemuArguments(changed, {
     qemu: "/usr/bin/qemu-system-x86_64",
@@ -47,6 +53,9 @@ function line(change: Partial<MachineFile> = {}, home = "/srv/skep"): string[] {
     paths: machinePaths(home, changed.name),
     runtime: runtimePaths("/run/skep/12345678", changed.id),
     served: {},
+    memory: { path: "/dev/shm/skep-03b49149/ram", share: true },
+    helper: true,
+    ...more,
     firmwareCode: changed.firmware === "uefi" ? "/usr/share/firmware.fd" : null,
   });
 }
@@ -86,6 +95,36 @@ describe("QEMU's command line", () => {
     const root = after(line(), "-blockdev").map((text) => JSON.parse(text))[0];
     assert.equal(root.backing.file.filename, "/srv/skep/images/00/disk.raw");
     assert.equal(root.backing["read-only"], true);
+  });
+
+  it("names the base of a data disk, too, where it has one", () => {
+    const base = { path: "layers/a.qcow2", format: "qcow2" } as const;
+    const nodes = after(line({ dataDisks: [{ sizeBytes: 1024, base }, { sizeBytes: 1024 }] }), "-blockdev")
+      .map((text) => JSON.parse(text))
+      .filter((node) => node["node-name"].startsWith("data-"));
+    assert.deepEqual(
+      nodes.map(({ backing }) => backing?.file.filename),
+      ["/srv/skep/layers/a.qcow2", undefined],
+    );
+  });
+
+  it("shares memory of its own with the file, and borrowed memory never, of which it bounds what it translates", () => {
+    const path = "/dev/shm/skep-frozen-st-00000000000000001/ram";
+    const memory = (args: string[]) => after(args, "-object").find((text) => text.includes("id=ram"));
+    assert.match(memory(line()) as string, /mem-path=\/dev\/shm\/skep-03b49149\/ram,share=on$/);
+    assert.match(after(line(), "-accel")[0] as string, /tb-size=256$/);
+    const borrowed = line({}, "/srv/skep", { memory: { path, share: false } });
+    assert.match(memory(borrowed) as string, new RegExp(`mem-path=${path},share=off$`));
+    assert.match(after(borrowed, "-accel")[0] as string, /tb-size=64$/);
+  });
+
+  it("has a port for the guest's helper, unless a saved machine knows none", () => {
+    const ports = (args: string[]) =>
+      after(args, "-device").filter((text) => text.startsWith("virtserialport")).length;
+    assert.equal(ports(line()), 2);
+    const without = line({}, "/srv/skep", { helper: false });
+    assert.equal(ports(without), 1);
+    assert.ok(!without.some((text) => text.includes("helper")));
   });
 
   it("doubles commas in paths, which its option parser splits at", () => {

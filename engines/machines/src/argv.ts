@@ -1,6 +1,7 @@
 import { join } from "node:path";
+import { baseNode, diskDevice, diskName, diskNode } from "./disk-node.ts";
 import { type MachineFile, machineIdOf, type ServedVolumes, spareSlots } from "./machine-file.ts";
-import { type machinePaths, memoryDirectory, type RuntimePaths } from "./paths.ts";
+import type { machinePaths, RuntimePaths } from "./paths.ts";
 import { portId, volumeDevice, volumeNode } from "./volume-device.ts";
 
 export type Accelerator = "kvm" | "hvf" | "tcg";
@@ -16,6 +17,13 @@ export interface ArgvContext {
   /** UEFI code image; null with BIOS. */
   firmwareCode: string | null;
   served: ServedVolumes;
+  /**
+   * The file of the guest's memory. Own memory is shared with the file, so that it can be saved without a copy through
+   * QEMU; borrowed memory is not: what the guest writes stays its own, and the file as it is.
+   */
+  memory: { path: string; share: boolean };
+  /** Whether there is a port for the guest's helper: a saved machine has it if it had it before. */
+  helper: boolean;
 }
 
 // Slots on the root complex; what may be plugged in later uses the root ports at 0x18. Linux names disks
@@ -48,10 +56,10 @@ export function qemuArguments(file: MachineFile, context: ArgvContext): string[]
     context.qemu,
     ...identity(file),
     ...board(file, context),
-    ...memory(file),
+    ...memory(file, context),
     ...boot(file, context),
     ...sockets(file, context),
-    ...devices(file),
+    ...devices(file, context),
     ...disks(file, context),
     ...network(file),
     ...sparePorts(),
@@ -68,11 +76,18 @@ function identity(file: MachineFile): string[] {
   ];
 }
 
-function board(file: MachineFile, { accelerator }: ArgvContext): string[] {
+/**
+ * MiB of translated code that QEMU keeps under TCG. Of the many copies of one machine each has its own: half of the
+ * default's memory after some work, at the same speed; less than that halves the speed.
+ */
+const translated = { own: 256, borrowed: 64 };
+
+function board(file: MachineFile, { accelerator, memory }: ArgvContext): string[] {
   const native = accelerator !== "tcg";
   const variables = file.volumes.find(({ role }) => role === "efi");
   const flash = variables === undefined ? "" : `,pflash1=${variables.id}`;
-  const accel = native ? accelerator : "tcg,thread=multi,tb-size=256";
+  const tbSize = memory.share ? translated.own : translated.borrowed;
+  const accel = native ? accelerator : `tcg,thread=multi,tb-size=${tbSize}`;
   if (file.arch === "x86_64") {
     return [
       ...["-machine", `${file.machineType},memory-backend=ram,vmport=off${flash}`],
@@ -86,12 +101,11 @@ function board(file: MachineFile, { accelerator }: ArgvContext): string[] {
   ];
 }
 
-function memory(file: MachineFile): string[] {
+function memory(file: MachineFile, { memory: { path, share } }: ArgvContext): string[] {
   const size = `${file.memoryMiB}M`;
-  // A named file on tmpfs, shared: the only form that can be saved or forked without a copy through QEMU.
   const backend =
     process.platform === "linux"
-      ? `memory-backend-file,id=ram,size=${size},mem-path=${join(memoryDirectory(file.id), "ram")},share=on`
+      ? `memory-backend-file,id=ram,size=${size},mem-path=${path},share=${share ? "on" : "off"}`
       : `memory-backend-ram,id=ram,size=${size}`;
   return ["-m", size, "-object", backend, "-rtc", "base=utc"];
 }
@@ -114,7 +128,7 @@ function boot(file: MachineFile, { home, firmwareCode, paths }: ArgvContext): st
   return [...arguments_, "-append", append.filter((part) => part !== "").join(" ")];
 }
 
-function sockets(_file: MachineFile, { runtime, paths }: ArgvContext): string[] {
+function sockets(_file: MachineFile, { runtime, paths, helper }: ArgvContext): string[] {
   const server = (id: string, path: string, more = "") =>
     `socket,id=${id},path=${escapeCommas(path)},server=on,wait=off${more}`;
   const log = `,logfile=${escapeCommas(paths.consoleLog)},logappend=on`;
@@ -124,10 +138,13 @@ function sockets(_file: MachineFile, { runtime, paths }: ArgvContext): string[] 
     ...["-chardev", server("control", runtime.control), "-mon", "chardev=control,mode=readline"],
     ...["-chardev", server("console", runtime.serial, log), "-serial", "chardev:console"],
     ...["-chardev", server("agent", runtime.agent)],
+    ...(helper ? ["-chardev", server("helper", runtime.helper)] : []),
   ];
 }
 
-function devices(file: MachineFile): string[] {
+function devices(file: MachineFile, { helper }: ArgvContext): string[] {
+  const port = (id: string, name: string) =>
+    `virtserialport,bus=serial.0,chardev=${id},id=${id},name=${name}`;
   const x86 = file.arch === "x86_64";
   return [
     ...["-display", "none", "-vga", "none"],
@@ -138,7 +155,8 @@ function devices(file: MachineFile): string[] {
         : `virtio-gpu-pci,id=display,addr=${slot.display}`,
     ],
     ...["-device", `virtio-serial-pci,id=serial,addr=${slot.serial}`],
-    ...["-device", "virtserialport,bus=serial.0,chardev=agent,id=agent,name=org.qemu.guest_agent.0"],
+    ...["-device", port("agent", "org.qemu.guest_agent.0")],
+    ...(helper ? ["-device", port("helper", "org.skep.helper.0")] : []),
     ...["-object", "rng-random,id=rng,filename=/dev/urandom"],
     ...["-device", `virtio-rng-pci,rng=rng,addr=${slot.rng}`],
     ...["-device", x86 ? "pvpanic" : `pvpanic-pci,addr=${slot.panic}`],
@@ -151,27 +169,10 @@ function disks(file: MachineFile, { home, paths }: ArgvContext): string[] {
   const add = (node: object, device: string) => arguments_.push("-blockdev", json(node), "-device", device);
   // A kernel given by hand has the first place for itself.
   const order = (index: number) => (file.boot === null ? `,bootindex=${index}` : "");
-  const overlay = (name: string, path: string, backing: object | null) => ({
-    driver: "qcow2",
-    "node-name": name,
-    discard: "unmap",
-    "detect-zeroes": "unmap",
-    file: { driver: "file", filename: path, discard: "unmap" },
-    ...(backing === null ? {} : { backing }),
-  });
   if (file.disk !== null) {
-    const { base } = file.disk;
-    const backing =
-      base === null
-        ? null
-        : {
-            driver: base.format,
-            "read-only": true,
-            file: { driver: "file", filename: join(home, base.path), "read-only": true },
-          };
     add(
-      overlay("root", paths.disk, backing),
-      `virtio-blk-pci,drive=root,id=disk-root,serial=root,addr=${slot.root}${order(1)}`,
+      diskNode(diskName(null), paths.disk, baseNode(home, file.disk.base)),
+      `virtio-blk-pci,drive=root,id=${diskDevice(null)},serial=root,addr=${slot.root}${order(1)}`,
     );
   }
   if (file.seeded) {
@@ -198,12 +199,12 @@ function disks(file: MachineFile, { home, paths }: ArgvContext): string[] {
       `${arm ? "scsi-cd,bus=scsi.0" : "ide-cd,bus=ide.0"},drive=cdrom,id=disk-cdrom${order(2)}`,
     );
   }
-  file.dataDisks.forEach((_, index) => {
-    const name = `data-${index}`;
+  file.dataDisks.forEach(({ base }, index) => {
+    const name = diskName(index);
     const address = `0x${(firstDataSlot + index).toString(16)}`;
     add(
-      overlay(name, paths.dataDisk(index), null),
-      `virtio-blk-pci,drive=${name},id=disk-${name},serial=${name},addr=${address}`,
+      diskNode(name, paths.dataDisk(index), baseNode(home, base)),
+      `virtio-blk-pci,drive=${name},id=${diskDevice(index)},serial=${name},addr=${address}`,
     );
   });
   return arguments_;

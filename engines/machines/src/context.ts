@@ -1,10 +1,12 @@
 import type { KeyedMutex } from "@skep/base";
 import type { ImageStore } from "@skep/images";
 import type { DamagedMachine } from "./damaged.ts";
+import type { DiskBase } from "./disk.ts";
 import type { KeyPair } from "./keys.ts";
 import type { Machine } from "./machine.ts";
 import type { MachineFile } from "./machine-file.ts";
 import type { QemuPrograms } from "./qemu.ts";
+import type { EndKind } from "./restart-record.ts";
 import type { SshConnections } from "./ssh.ts";
 import type { VolumeAccess } from "./types.ts";
 
@@ -17,7 +19,14 @@ export interface Log {
 }
 
 export interface MachineEvent {
-  type: "machine.created" | "machine.state" | "machine.ready" | "machine.changed" | "machine.removed";
+  type:
+    | "machine.created"
+    | "machine.state"
+    | "machine.ready"
+    | "machine.changed"
+    | "machine.check"
+    | "machine.restart"
+    | "machine.removed";
   subject: string;
   data: unknown;
 }
@@ -30,6 +39,14 @@ export interface Context {
   volumes: VolumeAccess;
   /** Removes a saved state that nobody can resume any more. */
   discardState(id: string): Promise<void>;
+  /** What disks stand on that only other rooms' records know of, as snapshots. Where it fails, no layer goes. */
+  basesElsewhere(): Promise<(DiskBase | null)[]>;
+  /** Saved states that are a machine's beside the one it sleeps on, as those of its snapshots. */
+  statesElsewhere(name: string): Promise<string[]>;
+  /** A machine has let go of a frozen machine's memory, and no other borrows it. */
+  frozenUnused(id: string): Promise<void>;
+  /** Layers that no file or record names yet. */
+  held: Set<DiskBase>;
   log: Log;
   programs: QemuPrograms;
   ssh: SshConnections;
@@ -46,5 +63,7 @@ export interface Context {
    */
   locks: KeyedMutex;
   emit(event: MachineEvent): void;
+  /** A QEMU has ended, which is not recorded yet; its machine's restart policy is asked. Never fails. */
+  ended(machine: Machine, how: EndKind, why: string | null): Promise<void>;
   ownKeys(): Promise<KeyPair>;
 }

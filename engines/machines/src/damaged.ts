@@ -2,6 +2,7 @@ import { closeSync, openSync, readdirSync, readSync } from "node:fs";
 import { join } from "node:path";
 import type { Machine as MachineView } from "@skep/api/schemas";
 import { nativeArch } from "./accelerator.ts";
+import { noRestart } from "./liveness.ts";
 import { homePaths, machinePaths } from "./paths.ts";
 
 /** A machine whose file cannot be read: shown, and removable, but nothing else. */
@@ -82,6 +83,10 @@ export function damagedView(
     ssh: null,
     mac: "",
     autostart: false,
+    restart: noRestart,
+    restarts: null,
+    check: null,
+    liveness: null,
     telnetPort: null,
     pid: null,
     ready: false,

@@ -1,18 +1,8 @@
-import { randomUUID } from "node:crypto";
-import { chmod, chown, link, readdir, rename, rm, stat, statfs } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
-import {
-  ensureDirectory,
-  formatSize,
-  readVersionedJson,
-  run,
-  syncDirectory,
-  syncFile,
-  writeVersionedJson,
-} from "@skep/base";
+import { stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import { formatSize, run, syncFile } from "@skep/base";
 import { fail } from "./errors.ts";
-import { giveTo, isRoot } from "./host-user.ts";
-import { homePaths } from "./paths.ts";
+import { giveTo } from "./host-user.ts";
 
 const qemuImg = (args: string[], signal?: AbortSignal, uid: number | null = null) =>
   run("qemu-img", args, {
@@ -68,78 +58,6 @@ export async function growDisk(
   { sizeBytes, uid, signal }: { sizeBytes: number; uid: number | null; signal?: AbortSignal },
 ): Promise<void> {
   await qemuImg(["resize", "-q", "-f", "qcow2", path, String(sizeBytes)], signal, uid);
-}
-
-/** A machine's former disk, frozen because other disks are overlays of it. */
-export interface Layer {
-  version: 1;
-  base: DiskBase | null;
-  from: string;
-  createdAt: string;
-}
-
-/**
- * First half of sharing a stopped machine's disk: gives the file a second name among the layers.
- * The caller then writes the returned base into `machine.json` and calls `finishFreeze`.
- */
-export async function linkLayer(
-  home: string,
-  disk: string,
-  layer: Omit<Layer, "version">,
-): Promise<DiskBase> {
-  const { layers } = homePaths(home);
-  await ensureDirectory(layers, 0o711);
-  const stem = join(layers, randomUUID());
-  await writeVersionedJson<Layer>(`${stem}.json`, { version: 1, ...layer });
-  await link(disk, `${stem}.qcow2`);
-  await syncDirectory(layers);
-  return { path: relative(home, `${stem}.qcow2`), format: "qcow2" };
-}
-
-/**
- * Second half: replaces the disk by an overlay of the layer. Repeated after a crash, for then disk
- * and layer are still one file; does nothing where they are not.
- */
-export async function finishFreeze(options: {
-  home: string;
-  disk: string;
-  sizeBytes: number;
-  base: DiskBase;
-  uid: number | null;
-}): Promise<void> {
-  const { home, disk, base } = options;
-  const layer = join(home, base.path);
-  const [here, there] = await Promise.all([stat(disk), stat(layer)]);
-  if (here.ino !== there.ino || here.dev !== there.dev) return;
-  const overlay = `${disk}.new`;
-  await rm(overlay, { force: true });
-  await createDisk(overlay, options);
-  if (isRoot) await chown(layer, 0, 0);
-  await chmod(layer, 0o444);
-  await rename(overlay, disk);
-  await syncDirectory(dirname(disk));
-}
-
-/** The bases of a disk, nearest first, by following the layers' records. */
-export async function baseChain(home: string, base: DiskBase | null): Promise<DiskBase[]> {
-  const chain: DiskBase[] = [];
-  for (let next = base; next !== null && chain.length < 1000; ) {
-    chain.push(next);
-    if (!next.path.startsWith("layers/")) break;
-    next = (await readVersionedJson<Layer>(join(home, next.path.replace(/\.qcow2$/, ".json")), 1)).base;
-  }
-  return chain;
-}
-
-/** Removes layers that no disk in `bases` stands on any more. */
-export async function sweepLayers(home: string, bases: readonly (DiskBase | null)[]): Promise<void> {
-  const { layers } = homePaths(home);
-  const used = new Set<string>();
-  for (const base of bases) for (const step of await baseChain(home, base)) used.add(step.path);
-  for (const name of await readdir(layers).catch(() => [])) {
-    const stem = name.replace(/\.(qcow2|json)$/, "");
-    if (!used.has(`layers/${stem}.qcow2`)) await rm(join(layers, name), { force: true });
-  }
 }
 
 /** Bytes a sparse file takes on this host. */

@@ -1,9 +1,10 @@
 import type { MachineEdit } from "@skep/api/schemas";
 import { formatSize, type Work } from "@skep/base";
-import { checkSettings } from "./create.ts";
+import { checkSettings } from "./check-request.ts";
 import { checkDiskSize, growDisk } from "./disk.ts";
 import { fail } from "./errors.ts";
 import { chooseFreePort } from "./host-ports.ts";
+import { livenessCheck, restartPolicy } from "./liveness.ts";
 import type { Machine } from "./machine.ts";
 import type { MachineFile } from "./machine-file.ts";
 import { portOwner } from "./ports.ts";
@@ -38,6 +39,8 @@ export async function editMachine(machine: Machine, edit: MachineEdit, work: Wor
   if (edit.cpus !== undefined) change.cpus = edit.cpus;
   if (edit.memoryMiB !== undefined) change.memoryMiB = edit.memoryMiB;
   if (edit.autostart !== undefined) change.autostart = edit.autostart;
+  if (edit.restart !== undefined) change.restart = restartPolicy(edit.restart, name);
+  if (edit.check !== undefined) change.check = edit.check === null ? null : livenessCheck(edit.check, file);
   if (edit.user !== undefined) change.user = edit.user;
   if (edit.kernelArguments !== undefined) change.kernelArguments = edit.kernelArguments;
   if (edit.telnet !== undefined) {

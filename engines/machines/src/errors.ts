@@ -29,6 +29,11 @@ export const machineErrors = {
     hint: "stop it first: skep stop {name}",
     status: 409,
   },
+  LAYERS_DEEP: {
+    message: 'the disk of machine "{name}" stands on {layers} layers already',
+    hint: "copy what it holds to a new machine; each snapshot and fork of a running machine adds a layer",
+    status: 409,
+  },
   DISK_TOO_SMALL: {
     message: "a disk of {size} is smaller than {what}, which has {minimum}",
     hint: "give --disk {minimum} or more",
@@ -42,6 +47,12 @@ export const machineErrors = {
   MEMORY_SHORT: {
     message: 'no memory for machine "{name}": it needs {needed}, {available} {where} can be promised',
     hint: "stop another machine, or give it less: skep edit {name} --memory …",
+    status: 507,
+  },
+  MEMORY_SHORT_COPIES: {
+    message:
+      'no memory for {count} copies of machine "{name}": in the end they may need {needed}, {available} of this host can be promised',
+    hint: "make fewer, or stop other machines; --force makes them all the same, and the host may end one of them",
     status: 507,
   },
   MEMORY_OCCUPIED: {
@@ -109,6 +120,11 @@ export const machineErrors = {
   NOT_READY: {
     message: 'machine "{name}" runs but did not answer within {seconds} s; its console ends with:\n{console}',
     hint: "look further: skep console {name}, or skep logs {name}",
+    status: 504,
+  },
+  CHECK_FAILING: {
+    message: 'machine "{name}" runs, but its check did not succeed within {seconds} s: {why}',
+    hint: "see: skep status {name}, skep logs {name}; or change the check: skep edit {name} --check …",
     status: 504,
   },
   KERNEL_PANIC: {

@@ -21,6 +21,19 @@ export function allocateUid(taken: ReadonlySet<number | null>): number | null {
   }
 }
 
+/** Above the users of QEMUs and what systemd keeps beside them: unused by its documentation, too. */
+const firstGroup = 2_147_418_112;
+const lastGroup = 2_147_483_646;
+
+/** A group that the QEMUs of one frozen machine's copies share; null where skepd is not root. */
+export function allocateGroup(taken: ReadonlySet<number | null>): number | null {
+  if (!isRoot) return null;
+  for (;;) {
+    const gid = randomInt(firstGroup, lastGroup + 1);
+    if (!taken.has(gid)) return gid;
+  }
+}
+
 /** Gives a file to the machine's user; nothing to do where everything belongs to one user. */
 export async function giveTo(uid: number | null, path: string, mode: number): Promise<void> {
   if (uid !== null) await chown(path, uid, uid);

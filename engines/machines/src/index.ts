@@ -1,14 +1,33 @@
-export type { Log, MachineEvent } from "./context.ts";
+export { admitForks } from "./admission.ts";
+export type { Context, Log, MachineEvent } from "./context.ts";
+export type { DiskBase } from "./disk.ts";
 export { fail as failMachine, machineErrors } from "./errors.ts";
 export { guestErrors } from "./exec-errors.ts";
+export {
+  abandonFork,
+  beginForks,
+  createFork,
+  type ForkedFrom,
+  finishFork,
+  finishForks,
+  holdLayers,
+} from "./fork.ts";
+export { writeForkSeed } from "./fork-seed.ts";
+export { type GuestRun, guestRun } from "./guest-run.ts";
+export { allocateGroup } from "./host-user.ts";
 export { commandLine } from "./launch.ts";
+export { baseChain, basesOf, type DiskLayers } from "./layers.ts";
 export type { LiveMachine } from "./live.ts";
+export { abandonDiskFreeze, commitDiskFreeze, type DiskFreeze, prepareDiskFreeze } from "./live-freeze.ts";
 export type { Machine } from "./machine.ts";
-export type { MachineFile } from "./machine-file.ts";
+export { type MachineFile, machineIdOf } from "./machine-file.ts";
 export { Machines, type MachinesOptions } from "./machines.ts";
-export { memoryDirectory } from "./paths.ts";
+export { frozenDirectory, frozenRam, memoryDirectory } from "./paths.ts";
+export { freezeDisksAtRest } from "./share-disk.ts";
 export { endQemu, type Incoming, launchIncoming, startMachine } from "./start.ts";
 export type { SuspendedState } from "./suspended.ts";
+export { sweepUnusedLayers } from "./sweep.ts";
+export { abandonSwitch, commitSwitch, type OtherDisks, prepareSwitch } from "./switch-disks.ts";
 export type {
   ConsoleAttachment,
   ConsoleOptions,

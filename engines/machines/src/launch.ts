@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { open, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ensureDirectory, isErrno, processStartTime } from "@skep/base";
 import { QmpClient } from "@skep/qmp";
@@ -10,6 +11,7 @@ import { chooseFreePort, isFree } from "./host-ports.ts";
 import { asUser, kvmGroup } from "./host-user.ts";
 import { LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
+import { frozenRam, memoryDirectory } from "./paths.ts";
 import { portOwner } from "./ports.ts";
 import { findFirmware, type Qemu } from "./qemu.ts";
 
@@ -24,6 +26,11 @@ export async function commandLine(
   verdict: Pick<AcceleratorVerdict, "accelerator">,
 ): Promise<string[]> {
   const { context, file, paths, runtime } = machine;
+  const frozen = machine.run?.memory.frozen ?? null;
+  const memory =
+    frozen === null
+      ? { path: join(memoryDirectory(file.id), "ram"), share: true }
+      : { path: frozenRam(frozen), share: false };
   return qemuArguments(file, {
     qemu: qemu.path,
     accelerator: verdict.accelerator,
@@ -32,7 +39,16 @@ export async function commandLine(
     runtime,
     firmwareCode: file.firmware === "uefi" ? (await findFirmware(file.arch)).code : null,
     served: machine.run?.served ?? {},
+    memory,
+    helper: machine.run?.helper ?? true,
   });
+}
+
+export interface LaunchOptions {
+  /** Arguments after those of `commandLine`. */
+  more?: readonly string[];
+  /** Groups that QEMU is in beside its own, where skepd is root. */
+  groups?: readonly number[];
 }
 
 /** Spawns QEMU; a port that skepd chose and another program took meanwhile is chosen anew. */
@@ -40,7 +56,7 @@ export async function launch(
   machine: Machine,
   qemu: Qemu,
   verdict: AcceleratorVerdict,
-  more: readonly string[] = [],
+  { more = [], groups = [] }: LaunchOptions = {},
 ): Promise<void> {
   const { context } = machine;
   for (let attempt = 1; ; attempt += 1) {
@@ -51,7 +67,7 @@ export async function launch(
       () => 0,
     );
     const argv = [...(await commandLine(machine, qemu, verdict)), ...more];
-    const child = await spawnQemu(machine, argv, verdict);
+    const child = await spawnQemu(machine, argv, verdict, groups);
     try {
       await connect(machine, child);
       return;
@@ -97,10 +113,12 @@ async function spawnQemu(
   machine: Machine,
   argv: string[],
   verdict: AcceleratorVerdict,
+  more: readonly number[],
 ): Promise<ChildProcess> {
   const { file, paths, runtime } = machine;
   await ensureDirectory(runtime.qemu);
-  const groups = file.uid !== null && verdict.accelerator === "kvm" ? await kvmGroup() : [];
+  const kvm = file.uid !== null && verdict.accelerator === "kvm" ? await kvmGroup() : [];
+  const groups = [...kvm, ...more];
   const [program, ...args] = asUser(file.uid, groups, argv) as [string, ...string[]];
   const log = await open(paths.qemuLog, "a", 0o600);
   try {

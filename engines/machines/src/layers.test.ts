@@ -1,10 +1,19 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { run } from "@skep/base";
-import { baseChain, checkDiskSize, createDisk, finishFreeze, linkLayer, sweepLayers } from "./disk.ts";
+import { checkDiskSize, createDisk } from "./disk.ts";
+import {
+  baseChain,
+  basesOf,
+  copyOverlay,
+  finishFreeze,
+  linkLayer,
+  sweepLayers,
+  unlinkLayer,
+} from "./layers.ts";
 
 const sizeBytes = 16 * 1024 ** 2;
 let home: string;
@@ -65,6 +74,54 @@ describe("sharing a disk", () => {
     assert.equal((await readdir(join(home, "layers"))).length, 2);
     await sweepLayers(home, []);
     assert.deepEqual(await readdir(join(home, "layers")), []);
+  });
+});
+
+describe("layers", () => {
+  it("have as many empty overlays as are wanted, which go with them", async () => {
+    const layer = await linkLayer(home, disk, record);
+    await finishFreeze({ home, disk, sizeBytes, base: layer, uid: null });
+    const copies = ["b", "c", "d"].map((name) => join(home, `${name}.qcow2`));
+    await Promise.all(copies.map((path) => copyOverlay(path, { home, layer, sizeBytes, uid: null })));
+    for (const [index, path] of copies.entries()) {
+      assert.ok(await holds(path, 1));
+      await write(path, 10 + index);
+    }
+    for (const [index, path] of copies.entries()) assert.ok(await holds(path, 10 + index));
+    assert.ok(await holds(join(home, layer.path), 1));
+    await sweepLayers(home, [layer]);
+    assert.equal((await readdir(join(home, "layers"))).length, 3);
+    await sweepLayers(home, []);
+    assert.deepEqual(await readdir(join(home, "layers")), []);
+  });
+
+  it("are kept for every disk of a machine", async () => {
+    const layer = await linkLayer(home, disk, record);
+    const bases = basesOf({ disk: null, dataDisks: [{}, { base: layer }] });
+    assert.deepEqual(bases, [null, null, layer]);
+    await sweepLayers(home, bases);
+    assert.equal((await readdir(join(home, "layers"))).length, 2);
+  });
+
+  it("leave the disk as it was where their name is taken back", async () => {
+    const layer = await linkLayer(home, disk, record);
+    const before = await readFile(disk);
+    await unlinkLayer(home, layer);
+    assert.deepEqual(await readdir(join(home, "layers")), []);
+    assert.deepEqual(await readFile(disk), before);
+  });
+
+  it("are refused where a disk stands on more than QEMU can open", async () => {
+    const chain = Array.from({ length: 128 }, (_, depth) => `layers/${depth}.qcow2`);
+    await linkLayer(home, disk, record);
+    for (const [depth, path] of chain.entries()) {
+      const below = chain[depth + 1];
+      const base = below === undefined ? null : { path: below, format: "qcow2" };
+      await writeFile(join(home, path.replace("qcow2", "json")), JSON.stringify({ version: 1, base }));
+    }
+    const base = { path: "layers/0.qcow2", format: "qcow2" } as const;
+    assert.equal((await baseChain(home, base)).length, 128);
+    await assert.rejects(linkLayer(home, disk, { ...record, base }), { code: "LAYERS_DEEP" });
   });
 });
 

@@ -1,13 +1,12 @@
-import { lstat, readdir, rmdir, statfs, unlink } from "node:fs/promises";
-import { join } from "node:path";
+import { statfs } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isErrno } from "@skep/base";
-import { GuestAgent, type QmpClient, type QmpEvent } from "@skep/qmp";
+import { GuestAgent, GuestHelper, type QmpClient, type QmpEvent } from "@skep/qmp";
+import { clearRuntime, letFrozenGo } from "./clear-runtime.ts";
 import { Console } from "./console.ts";
 import { noteDeviceGone } from "./detach.ts";
 import type { Machine } from "./machine.ts";
-import { memoryDirectory } from "./paths.ts";
 import { isAlive, type QemuProcess, waitGone } from "./process.ts";
+import type { EndKind } from "./restart-record.ts";
 import { TelnetServer } from "./telnet.ts";
 import { volumeOfDevice } from "./volume-device.ts";
 import { releaseVolumes } from "./volumes.ts";
@@ -21,12 +20,16 @@ export class LiveMachine {
   readonly process: QemuProcess;
   readonly qmp: QmpClient;
   readonly agent: GuestAgent;
+  /** Connects with the first exchange; silent where the guest has none. */
+  readonly helper: GuestHelper;
   readonly console: Console;
   #telnet: TelnetServer | undefined;
   /** Resolves when the process is gone and everything of it is cleared away. */
   readonly gone: Promise<void>;
   /** Set by the verb that ends the machine, so that its end needs no explanation. */
   stopRequested = false;
+  /** Set by the verb that holds the guest still for a moment, so that its pause needs no explanation. */
+  held = false;
   #panicked = false;
   #resuming = false;
   #shutdown: { guest: boolean; reason: string } | undefined;
@@ -39,6 +42,7 @@ export class LiveMachine {
     this.process = process;
     this.qmp = qmp;
     this.agent = new GuestAgent(machine.runtime.agent);
+    this.helper = new GuestHelper(machine.runtime.helper);
     this.console = new Console({
       name: machine.name,
       serialSocket: machine.runtime.serial,
@@ -83,7 +87,9 @@ export class LiveMachine {
     if (suspended !== null) machine.setState(suspended.phase === "saving" ? "suspending" : "resuming");
     else if (status === "io-error") this.#pausedOnError("disk full");
     else if (status === "guest-panicked") machine.setState("paused", "guest panicked");
-    else if (status === "paused") machine.setState("paused", "paused through the monitor");
+    else if (status === "inmigrate" || status === "prelaunch") machine.setState("starting", machine.reason);
+    else if (status === "paused" || status === "postmigrate")
+      machine.setState("paused", "paused through the monitor");
     else machine.setState("running");
     this.#watchAgent().catch(() => undefined);
   }
@@ -94,6 +100,7 @@ export class LiveMachine {
     await this.#telnet?.close();
     await this.console.close("skepd ends");
     await this.agent[Symbol.asyncDispose]();
+    await this.helper[Symbol.asyncDispose]();
     this.qmp.removeAllListeners("event");
     await this.qmp.close();
   }
@@ -112,7 +119,9 @@ export class LiveMachine {
         if (data?.action === "stop") this.#pausedOnError(data.nospace === true ? "disk full" : "disk error");
         break;
       case "STOP":
-        if (machine.state === "running") machine.setState("paused", "paused through the monitor");
+        if (machine.state === "running" && !this.held) {
+          machine.setState("paused", "paused through the monitor");
+        }
         break;
       case "RESUME":
         if (machine.state === "paused") machine.setState("running");
@@ -140,11 +149,20 @@ export class LiveMachine {
     noteDeviceGone(this, volume).catch((error) => this.#warn(error, "cannot detach the volume"));
   }
 
+  /** Whether a helper listens in the guest: the quick answer, where one that has none would stay silent. */
+  hasHelper(): Promise<boolean> {
+    return this.#isOpen("helper");
+  }
+
+  /** Whether somebody in the guest has opened a port. */
+  async #isOpen(port: "agent" | "helper"): Promise<boolean> {
+    const chardevs = await this.qmp.execute("query-chardev");
+    return chardevs.some((chardev) => chardev.label === port && chardev["frontend-open"]);
+  }
+
   /** The agent's port has opened: the guest is ready where nobody else says so. */
   async #watchAgent(): Promise<void> {
-    if (this.machine.file.ssh) return;
-    const chardevs = await this.qmp.execute("query-chardev");
-    if (!chardevs.some((chardev) => chardev.label === "agent" && chardev["frontend-open"])) return;
+    if (this.machine.file.ssh || !(await this.#isOpen("agent"))) return;
     await this.agent.ping({ timeoutMs: 30_000, signal: this.#ending.signal });
     this.machine.setReady("agent");
   }
@@ -190,6 +208,15 @@ export class LiveMachine {
     return exitStatus === undefined ? "QEMU ended unexpectedly" : `QEMU ended unexpectedly (${exitStatus})`;
   }
 
+  get #endKind(): EndKind {
+    if (this.stopRequested) return "requested";
+    const reason = this.#shutdown?.reason;
+    if (this.#panicked || reason === undefined) return "failure";
+    if (reason === "guest-shutdown" || reason === "guest-reset") return "guest";
+    if (reason === "host-qmp-quit") return "monitor";
+    return reason === "host-signal" ? "signal" : "failure";
+  }
+
   /** QMP has closed: QEMU is ending, or its socket was taken from us. */
   async #onEnd(): Promise<void> {
     const { machine } = this;
@@ -202,8 +229,10 @@ export class LiveMachine {
     await this.console.close(reason ?? "the machine has stopped").catch(() => undefined);
     await this.#telnet?.close().catch(() => undefined);
     await this.agent[Symbol.asyncDispose]().catch(() => undefined);
+    await this.helper[Symbol.asyncDispose]().catch(() => undefined);
     machine.context.ssh.drop(machine.name);
     await clearRuntime(machine);
+    await machine.context.ended(machine, this.#endKind, reason);
     const stoppedAt = new Date().toISOString();
     const cannotRecord = (error: unknown) =>
       machine.context.log.warn({ machine: machine.name, err: error }, "cannot record the end");
@@ -212,38 +241,15 @@ export class LiveMachine {
     await releaseVolumes(machine).catch(cannotRecord);
     machine.live = undefined;
     machine.setState(machine.restState, reason);
+    await letFrozenGo(machine);
+  }
+
+  /** The id of the frozen machine whose memory it borrows; null where it has its own. */
+  get frozen(): string | null {
+    return this.machine.run?.memory.frozen ?? null;
   }
 
   get alive(): boolean {
     return isAlive(this.process);
   }
-}
-
-/** Removes what dies with QEMU: its memory file, sockets and pidfile. What cannot go, a start will name. */
-export async function clearRuntime(machine: Machine): Promise<void> {
-  const { directory, qemu } = machine.runtime;
-  for (const each of [memoryDirectory(machine.file.id), qemu, directory]) {
-    await clearDirectory(each).catch((error: unknown) => {
-      machine.context.log.warn({ machine: machine.name, err: error }, "cannot clear away what QEMU left");
-    });
-  }
-}
-
-/**
- * Removes a directory of ours, or QEMU's, with what lies in it. Goes into no further one: it might be
- * a link elsewhere by then. What another user has put in its place is left alone.
- */
-async function clearDirectory(directory: string): Promise<void> {
-  const parent = await lstat(directory).catch((error: unknown) => {
-    if (isErrno(error, "ENOENT")) return undefined;
-    throw error;
-  });
-  if (parent === undefined) return;
-  if (!parent.isDirectory() || (directory.startsWith("/dev/shm/") && parent.uid !== process.getuid?.()))
-    return;
-  for (const entry of await readdir(directory, { withFileTypes: true })) {
-    const path = join(directory, entry.name);
-    await (entry.isDirectory() ? rmdir(path) : unlink(path));
-  }
-  await rmdir(directory);
 }

@@ -1,7 +1,10 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import type { Arch, MachineVolume, Port } from "@skep/api/schemas";
+import type { Arch, LivenessCheck, MachineVolume, Port, RestartPolicy } from "@skep/api/schemas";
 import { readVersionedJson, SkepError, writeVersionedJson } from "@skep/base";
+import type { DiskBase } from "./disk.ts";
 import { fail } from "./errors.ts";
+import type { FreezingDisk } from "./live-freeze.ts";
+import { damagedPolicies, noRestart } from "./liveness.ts";
 import { damagedSuspension, type SuspendedState } from "./suspended.ts";
 
 /** The content of `machine.json`. Its QEMU command line is a function of it (argv.ts). */
@@ -28,10 +31,11 @@ export interface MachineFile {
   /** Arguments of the user, after the image's own. */
   kernelArguments: string;
   /** What the disk is an overlay of, relative to `$SKEP_HOME`; null for a blank disk; no disk at all for `tiny`. */
-  disk: { sizeBytes: number; base: { path: string; format: "raw" | "qcow2" } | null } | null;
+  disk: { sizeBytes: number; base: DiskBase | null } | null;
   /** Absolute path of an ISO, tried after the disk. */
   cdrom: string | null;
-  dataDisks: { sizeBytes: number }[];
+  /** Absent, or null: it began blank. */
+  dataDisks: { sizeBytes: number; base?: DiskBase | null }[];
   volumes: VolumeOfMachine[];
   ports: Port[];
   user: string;
@@ -39,9 +43,17 @@ export interface MachineFile {
   ssh: boolean;
   seeded: boolean;
   autostart: boolean;
+  restart: RestartPolicy;
+  check: LivenessCheck | null;
   telnetPort: number | null;
+  /** A copy whose seed still has its source's identity; the next start writes its own. */
+  seedOfSource?: boolean;
   /** Its memory and devices, where they are saved or about to be; null otherwise. */
   suspended: SuspendedState | null;
+  /** The snapshot that its disks go on from, which may be gone. */
+  snapshot?: string | undefined;
+  /** Its disks are still to be put in place (switch-disks.ts). */
+  switching?: true | undefined;
 }
 
 /** A volume as `machine.json` has it. `slot` is the spare root port that it is plugged into. */
@@ -59,8 +71,19 @@ export interface RunRecord {
   qemuVersion: string;
   stoppedAt: string | null;
   reason: string | null;
+  /** A person asked for its end, which then needs no restart. */
+  stopRequested?: boolean;
   /** What storaged was asked to serve for this machine, and not yet to release. */
   served: ServedVolumes;
+  /**
+   * `frozen` is the id of the frozen machine that its memory is borrowed from; null where it has its own. Let go
+   * when QEMU has ended.
+   */
+  memory: { frozen: string | null };
+  /** Whether QEMU has the port of the guest's helper. */
+  helper: boolean;
+  /** Disks that are being frozen under the running guest; null otherwise. */
+  freezing: FreezingDisk[] | null;
 }
 
 /** Root ports that are there from the start, for volumes: only those can take one later. */
@@ -77,10 +100,11 @@ export function newIdentity(): Pick<MachineFile, "id" | "mac" | "generation" | "
 
 export async function readMachineFile(path: string, name: string): Promise<MachineFile> {
   try {
-    // Older files know no volumes, and nothing of suspend.
-    type Read = Omit<MachineFile, "volumes" | "suspended"> & Partial<MachineFile>;
+    // Older files know no volumes, and nothing of suspend, restart and checks.
+    type Later = "volumes" | "suspended" | "restart" | "check";
+    type Read = Omit<MachineFile, Later> & Partial<MachineFile>;
     const read = await readVersionedJson<Read>(path, 1);
-    const file: MachineFile = { volumes: [], suspended: null, ...read };
+    const file: MachineFile = { volumes: [], suspended: null, restart: noRestart, check: null, ...read };
     const why = damage(file, name);
     if (why !== undefined) throw fail("MACHINE_DAMAGED", { name, path, why: `${path} ${why}` });
     return file;
@@ -102,7 +126,7 @@ function damage(file: MachineFile, name: string): string | undefined {
   for (const key of ["ports", "dataDisks", "volumes"] as const) {
     if (!Array.isArray(file[key])) return `has no valid ${key}`;
   }
-  return damagedSuspension(file.suspended) ?? damagedVolume(file.volumes);
+  return damagedSuspension(file.suspended) ?? damagedVolume(file.volumes) ?? damagedPolicies(file);
 }
 
 /** They end in QEMU's command line. */
@@ -127,7 +151,14 @@ export async function writeMachineFile(path: string, file: MachineFile): Promise
 
 export async function readRunRecord(path: string): Promise<RunRecord | undefined> {
   try {
-    return { served: {}, ...(await readVersionedJson<Omit<RunRecord, "served">>(path, 1)) };
+    type Added = "served" | "memory" | "helper" | "freezing";
+    const added: Pick<RunRecord, Added> = {
+      served: {},
+      memory: { frozen: null },
+      helper: false, // an older skepd started it
+      freezing: null,
+    };
+    return { ...added, ...(await readVersionedJson<Omit<RunRecord, Added>>(path, 1)) };
   } catch {
     return undefined; // only tells history: a lost one is no damage
   }

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { MachineState, Machine as MachineView } from "@skep/api/schemas";
+import type { Liveness, MachineState, Machine as MachineView, Restarts } from "@skep/api/schemas";
 import { writeVersionedJson } from "@skep/base";
 import { ConsoleLog } from "./console-log.ts";
 import type { Context } from "./context.ts";
@@ -8,6 +8,7 @@ import type { LiveMachine } from "./live.ts";
 import type { MachineFile, RunRecord } from "./machine-file.ts";
 import { writeMachineFile } from "./machine-file.ts";
 import { type MachinePaths, machinePaths, type RuntimePaths, runtimePaths } from "./paths.ts";
+import { writeRestarts } from "./restart-record.ts";
 import { guestDevice } from "./volume-device.ts";
 
 /** One machine of this home, stopped or running. */
@@ -18,15 +19,22 @@ export class Machine {
   state: Exclude<MachineState, "damaged"> = "stopped";
   reason: string | null = null;
   ready = false;
+  /** How often its state has changed. */
+  transitions = 0;
+  /** What its check says, while it is watched. */
+  liveness: Liveness | null = null;
+  /** What its restart policy did and will do. */
+  restarts: Restarts | null;
   /** There while QEMU runs. */
   live: LiveMachine | undefined;
   readonly consoleLog: ConsoleLog;
   #saved: Promise<unknown> = Promise.resolve();
 
-  constructor(context: Context, file: MachineFile, run?: RunRecord) {
+  constructor(context: Context, file: MachineFile, run?: RunRecord, restarts: Restarts | null = null) {
     this.context = context;
     this.file = file;
     this.run = run;
+    this.restarts = restarts;
     this.reason = run?.reason ?? null;
     this.state = this.restState;
     this.consoleLog = new ConsoleLog(this.paths.consoleLog);
@@ -64,12 +72,13 @@ export class Machine {
     if (this.state === state && this.reason === reason) return;
     this.state = state;
     this.reason = reason;
+    this.transitions += 1;
     if (state !== "running" && state !== "paused" && state !== "stopping") this.ready = false;
     this.context.log.info({ machine: this.name, state, reason }, "machine state");
     this.context.emit({ type: "machine.state", subject: this.name, data: { state, reason } });
   }
 
-  setReady(by: "ssh" | "agent"): void {
+  setReady(by: "ssh" | "agent" | "helper"): void {
     if (this.ready) return;
     this.ready = true;
     this.context.emit({ type: "machine.ready", subject: this.name, data: { by } });
@@ -96,6 +105,13 @@ export class Machine {
       await writeVersionedJson(this.paths.run, this.run);
     };
     const saving = this.#saved.then(save);
+    this.#saved = saving.catch(() => undefined);
+    await saving;
+  }
+
+  async saveRestarts(restarts: Restarts | null): Promise<void> {
+    this.restarts = restarts;
+    const saving = this.#saved.then(() => writeRestarts(this.paths.restarts, this.restarts));
     this.#saved = saving.catch(() => undefined);
     await saving;
   }
@@ -134,11 +150,15 @@ export class Machine {
       firmware: file.firmware,
       accelerator: live === undefined ? null : (this.run?.accelerator ?? null),
       ports: file.ports,
-      dataDisks: file.dataDisks,
+      dataDisks: file.dataDisks.map(({ sizeBytes }) => ({ sizeBytes })),
       volumes: file.volumes.map((volume) => ({ ...volume, device: guestDevice(volume) })),
       ssh: ssh === undefined ? null : { ...ssh, user: file.user },
       mac: file.mac,
       autostart: file.autostart,
+      restart: file.restart,
+      restarts: this.restarts,
+      check: file.check,
+      liveness: this.liveness,
       telnetPort: file.telnetPort,
       pid: live?.process.pid ?? null,
       ready: this.ready,

@@ -1,5 +1,3 @@
-import { readdirSync } from "node:fs";
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type {
@@ -15,114 +13,62 @@ import type {
   StartRequest,
   StopRequest,
 } from "@skep/api/schemas";
-import {
-  bootId,
-  checkName,
-  KeyedMutex,
-  quietWork,
-  readFileIfThere,
-  type Work,
-  writeFileAtomic,
-} from "@skep/base";
-import type { ImageStore } from "@skep/images";
-import { type AcceleratorVerdict, knownAccelerator, nativeArch } from "./accelerator.ts";
+import { bootId, checkName, quietWork, readFileIfThere, type Work, writeFileAtomic } from "@skep/base";
+import { admitFrozen } from "./admission.ts";
 import { adoptRunning } from "./adopt.ts";
 import { type AttachRequest, attachVolume } from "./attach.ts";
 import { type ConsoleLog, PlainLog } from "./console-log.ts";
-import type { Context, Log, MachineEvent } from "./context.ts";
-import { createMachine, prepareHome } from "./create.ts";
-import { damagedView, volumesOfDamaged } from "./damaged.ts";
+import type { Context } from "./context.ts";
+import { createMachine } from "./create.ts";
+import { damagedView } from "./damaged.ts";
 import { type DetachRequest, detachVolume } from "./detach.ts";
 import { diagnose } from "./doctor.ts";
 import { editMachine } from "./edit.ts";
 import { fail } from "./errors.ts";
 import { openExec } from "./exec.ts";
-import { ownKeyPair } from "./keys.ts";
-import { commandLine } from "./launch.ts";
-import { Machine } from "./machine.ts";
-import { type MachineFile, readMachineFile, readRunRecord } from "./machine-file.ts";
-import { homePaths, machinePaths, memoryDirectory } from "./paths.ts";
+import { prepareHome } from "./home.ts";
+import { forgetVanished, loadMachines } from "./load.ts";
+import type { Machine } from "./machine.ts";
+import type { MachineFile } from "./machine-file.ts";
+import { type MachinesOptions, openContext } from "./open-context.ts";
+import { machinePaths } from "./paths.ts";
 import { addPort, removePort } from "./ports.ts";
-import { QemuPrograms } from "./qemu.ts";
-import { waitReady } from "./ready.ts";
-import { removeDamaged, removeMachine, sweepLeftovers, sweepUnusedLayers } from "./remove.ts";
+import { qemuCommand } from "./qemu-command.ts";
+import { waitReady, waitUp } from "./ready.ts";
+import { recoverJob } from "./recover-job.ts";
+import { removeDamaged, removeMachine } from "./remove.ts";
+import type { RestartKeeper } from "./restart.ts";
 import { recoverVolume, settleAll } from "./settle.ts";
-import { SshConnections } from "./ssh.ts";
-import { sshConfig, writeSshConfig } from "./ssh-config.ts";
-import { prepareFirmware, startMachine } from "./start.ts";
+import { sshConfig } from "./ssh-config.ts";
+import { startMachine } from "./start.ts";
 import { machineStats, screenshot } from "./stats.ts";
 import { stopMachine } from "./stop.ts";
-import type {
-  ConsoleAttachment,
-  ConsoleOptions,
-  ExecRequest,
-  ExecSession,
-  LogOptions,
-  VolumeAccess,
-} from "./types.ts";
+import { sweepLeftovers, sweepUnusedLayers } from "./sweep.ts";
+import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "./types.ts";
 import { usedImages } from "./used-images.ts";
-import { machineOf, noVolumes, resizeVolume } from "./volumes.ts";
+import { machineOf, resizeVolume } from "./volumes.ts";
 
-export interface MachinesOptions {
-  home: string;
-  runtime: string;
-  images: ImageStore;
-  /** Where it is not given, no machine can have one. */
-  volumes?: VolumeAccess;
-  /** Removes what is saved of a machine that is removed. Where it is not given, none can be suspended. */
-  discardState?(id: string): Promise<void>;
-  log: Log;
-  onEvent(event: MachineEvent): void;
-}
+export type { MachinesOptions } from "./open-context.ts";
 
 /** All machines of one home. One process at a time may hold it: see skepd's lock. */
 export class Machines implements AsyncDisposable {
   readonly #context: Context;
+  readonly #keeper: RestartKeeper;
   #settled: Promise<unknown> = Promise.resolve();
 
-  private constructor(context: Context) {
+  private constructor(context: Context, keeper: RestartKeeper) {
     this.#context = context;
+    this.#keeper = keeper;
   }
 
   /** Reads every machine's file and takes over those that run. */
   static async open(options: MachinesOptions): Promise<Machines> {
-    const { home, runtime, images, volumes = noVolumes, log, onEvent } = options;
-    const { discardState = async () => {} } = options;
-    let keys: ReturnType<typeof ownKeyPair> | undefined;
-    const context: Context = {
-      home,
-      runtime,
-      images,
-      volumes,
-      discardState,
-      log,
-      programs: new QemuPrograms(),
-      ssh: new SshConnections(),
-      machines: new Map(),
-      damaged: new Map(),
-      pending: new Set(),
-      turns: new KeyedMutex(),
-      locks: new KeyedMutex(),
-      emit: (event) => {
-        onEvent(event);
-        if (event.type !== "machine.state" && event.type !== "machine.ready") {
-          context.locks
-            .run("ssh-config", () => writeSshConfig(context))
-            .catch((error: unknown) => log.warn({ err: error }, "cannot write the ssh config"));
-        }
-      },
-      ownKeys: () => {
-        keys ??= ownKeyPair(homePaths(home).sshKey);
-        keys.catch(() => {
-          keys = undefined;
-        });
-        return keys;
-      },
-    };
-    const machines = new Machines(context);
+    const { context, keeper } = openContext(options);
+    const { home, log } = context;
+    const machines = new Machines(context, keeper);
     await prepareHome(home);
     const sweepVolumes = await sweepLeftovers(context);
-    await machines.#load();
+    await loadMachines(context);
     await adoptRunning(context);
     await sweepUnusedLayers(context).catch((error: unknown) =>
       log.warn({ err: error }, "cannot sweep layers"),
@@ -131,26 +77,13 @@ export class Machines implements AsyncDisposable {
     return machines;
   }
 
-  async #load(): Promise<void> {
-    const { home, machines, damaged, log } = this.#context;
-    const entries = await readdir(homePaths(home).machines, { withFileTypes: true });
-    for (const entry of entries) {
-      if (!entry.isDirectory() || entry.name.startsWith(".")) continue;
-      const paths = machinePaths(home, entry.name);
-      try {
-        const file = await readMachineFile(paths.file, entry.name);
-        machines.set(entry.name, new Machine(this.#context, file, await readRunRecord(paths.run)));
-      } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        const volumes = volumesOfDamaged(home, entry.name);
-        damaged.set(entry.name, { name: entry.name, reason, volumes });
-        log.error({ machine: entry.name, err: error }, "machine is damaged");
-      }
-    }
+  /** Starts machines marked `autostart`, once per boot of the host; from then on restart policies hold. */
+  async autostart(work: Work = quietWork()): Promise<void> {
+    await this.#autostart(work);
+    await this.#keeper.begin();
   }
 
-  /** Starts machines marked `autostart`, once per boot of the host. */
-  async autostart(work: Work = quietWork()): Promise<void> {
+  async #autostart(work: Work): Promise<void> {
     const marker = join(this.#context.home, "autostarted");
     if ((await readFileIfThere(marker)) === bootId()) return;
     await writeFileAtomic(marker, bootId());
@@ -166,7 +99,7 @@ export class Machines implements AsyncDisposable {
   }
 
   list(): MachineView[] {
-    this.#forgetVanished();
+    forgetVanished(this.#context);
     const views = [...this.#context.machines.values()].map((machine) => machine.view());
     for (const damaged of this.#context.damaged.values())
       views.push(damagedView(this.#context.home, damaged));
@@ -174,30 +107,9 @@ export class Machines implements AsyncDisposable {
   }
 
   get(name: string): MachineView {
-    this.#forgetVanished();
+    forgetVanished(this.#context);
     const damaged = this.#context.damaged.get(name);
     return damaged === undefined ? this.#machine(name).view() : damagedView(this.#context.home, damaged);
-  }
-
-  /** A directory removed by hand takes a stopped machine with it; a running one shows it as its reason. */
-  #forgetVanished(): void {
-    const { home, machines } = this.#context;
-    const present = new Set(readdirSync(homePaths(home).machines));
-    for (const [name, machine] of machines) {
-      if (present.has(name)) continue;
-      if (machine.live !== undefined) {
-        machine.reason = `its directory ${machine.paths.directory} was removed`;
-      } else if (machine.atRest) {
-        machines.delete(name);
-        this.#context.emit({
-          type: "machine.removed",
-          subject: name,
-          data: { id: machine.file.id, byHand: true },
-        });
-      }
-    }
-    for (const name of this.#context.damaged.keys())
-      if (!present.has(name)) this.#context.damaged.delete(name);
   }
 
   #machine(name: string): Machine {
@@ -234,7 +146,7 @@ export class Machines implements AsyncDisposable {
     });
     if (request.start === true && request.wait === true) {
       try {
-        await waitReady(machine, request, work);
+        await waitUp(machine, request, work);
       } catch (error) {
         // Cancelled, it leaves nothing; one that is merely slow is kept to be looked at.
         if (work.signal.aborted) {
@@ -273,6 +185,18 @@ export class Machines implements AsyncDisposable {
     return { files: [...machines.values()].map(({ file }) => file), damaged: [...damaged.keys()] };
   }
 
+  /** Ids of the frozen machines that those which run have borrowed their memory from. */
+  borrowed(): Set<string> {
+    const running = [...this.#context.machines.values()].filter((machine) => !machine.atRest);
+    const ids = running.map(({ run }) => run?.memory.frozen ?? null);
+    return new Set(ids.filter((id) => id !== null));
+  }
+
+  /** Refuses a copy of that much of a guest's memory in /dev/shm where there is no room. MEMORY_SHORT. */
+  async admitFrozen(name: string, bytes: number): Promise<void> {
+    await admitFrozen(this.#context, name, bytes);
+  }
+
   /** Of the QEMU that would be started now. COMMAND_MISSING. */
   async qemuVersion(arch: MachineFile["arch"]): Promise<string> {
     return (await this.#context.programs.get(arch)).version;
@@ -281,7 +205,7 @@ export class Machines implements AsyncDisposable {
   /** Waits until a machine that runs answers, as `start` does. */
   async waitReady(name: string, request: StartRequest, work: Work): Promise<MachineView> {
     const machine = this.#machine(name);
-    await waitReady(machine, request, work);
+    await waitUp(machine, request, work);
     return machine.view();
   }
 
@@ -291,13 +215,13 @@ export class Machines implements AsyncDisposable {
       return machine;
     };
     const machine = await this.#turn(name, start, work.signal);
-    if (request.wait === true) await waitReady(machine, request, work);
+    if (request.wait === true) await waitUp(machine, request, work);
     return machine.view();
   }
 
   async stop(name: string, request: StopRequest, work: Work): Promise<MachineView> {
     const stop = async (machine: Machine) => {
-      await stopMachine(machine, request, work);
+      await this.#keeper.stopping(machine, () => stopMachine(machine, request, work));
       return machine.view();
     };
     return await this.#turn(name, stop, work.signal);
@@ -310,7 +234,7 @@ export class Machines implements AsyncDisposable {
       return machine;
     };
     const machine = await this.#turn(name, restart, work.signal);
-    if (request.wait === true) await waitReady(machine, request, work);
+    if (request.wait === true) await waitUp(machine, request, work);
     return machine.view();
   }
 
@@ -371,31 +295,7 @@ export class Machines implements AsyncDisposable {
 
   /** The whole command line, as it is or would be, and the directories that a start makes for it. */
   async qemuCommand(name: string): Promise<{ command: string[]; directories: string[] }> {
-    const machine = this.#machine(name);
-    const qemu = await this.#context.programs.get(machine.file.arch);
-    const memory = process.platform === "linux" ? [memoryDirectory(machine.file.id)] : [];
-    await prepareFirmware(machine);
-    return {
-      command: await commandLine(machine, qemu, await this.#verdict(machine)),
-      directories: [machine.runtime.qemu, ...memory],
-    };
-  }
-
-  async #verdict(machine: Machine): Promise<AcceleratorVerdict> {
-    const { home, programs } = this.#context;
-    const qemu = await programs.get(machine.file.arch);
-    const native = machine.file.arch === nativeArch;
-    const known = native ? await knownAccelerator(homePaths(home).accelerator, qemu) : undefined;
-    const accelerator = native && process.platform === "darwin" ? "hvf" : "tcg";
-    return (
-      known ?? {
-        version: 1,
-        bootId: bootId(),
-        qemuVersion: qemu.version,
-        accelerator,
-        detail: "not probed yet",
-      }
-    );
+    return await qemuCommand(this.#machine(name));
   }
 
   logs(name: string, options: LogOptions): AsyncIterable<Uint8Array> {
@@ -454,22 +354,14 @@ export class Machines implements AsyncDisposable {
       await this.#settled;
       return await recoverVolume(this.#context, kind, subject, request);
     }
-    const machine = this.#context.machines.get(subject);
-    const wanted = request as { start?: boolean } | null;
-    if (kind === "machine.remove") return machine === undefined ? "finished" : "undone";
-    if (machine === undefined) return "undone";
-    const starts =
-      kind === "machine.start" ||
-      kind === "machine.restart" ||
-      (kind === "machine.create" && wanted?.start === true);
-    if (starts) await this.start(subject, {}, quietWork());
-    if (kind === "machine.stop") return machine.live === undefined ? "finished" : "undone";
-    return starts || kind === "machine.create" ? "finished" : "undone";
+    const start = () => this.start(subject, {}, quietWork());
+    return await recoverJob(this.#context.machines.get(subject), kind, request, start);
   }
 
   /** Lets go of every machine; they run on. */
   async close(): Promise<void> {
     await this.#settled;
+    await this.#keeper[Symbol.asyncDispose]();
     await Promise.all([...this.#context.machines.values()].map((machine) => machine.live?.detach()));
     await this.#context.ssh[Symbol.asyncDispose]();
     await this.#context.locks.run("ssh-config", async () => {}); // what is being written

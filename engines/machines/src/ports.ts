@@ -42,6 +42,12 @@ export async function removePort(
 ): Promise<Port[]> {
   const port = machine.file.ports.find((each) => each.hostPort === hostPort && each.protocol === protocol);
   if (port === undefined) throw fail("PORT_NOT_FOUND", { name: machine.name, port: hostPort });
+  const { check } = machine.file;
+  if (check?.port === port.guestPort && protocol === "tcp") {
+    const why = `its check asks port ${port.guestPort}`;
+    const hint = `take the check away first: skep edit ${machine.name} --no-check`;
+    throw fail("MACHINE_INVALID", { name: machine.name, why, hint });
+  }
   await machine.live?.qmp.hmp(`hostfwd_remove net ${rule(port)}`);
   await machine.save({ ports: machine.file.ports.filter((each) => each !== port) });
   return machine.file.ports;

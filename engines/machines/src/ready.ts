@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { StartRequest } from "@skep/api/schemas";
-import type { Work } from "@skep/base";
+import { SkepError, type Work } from "@skep/base";
 import { fail } from "./errors.ts";
 import type { LiveMachine } from "./live.ts";
+import { probe } from "./liveness-probe.ts";
 import type { Machine } from "./machine.ts";
 
 /** A native guest answers within half a minute; an emulated one may take several. */
@@ -10,6 +12,8 @@ const defaultSeconds = { native: 180, tcg: 600 };
 const longestTimerMs = 2 ** 31 - 1;
 /** With the agent there and ssh not, ssh is on its way or switched off. */
 const sshAfterAgentMs = 60_000;
+/** Between two checks of a guest that is waited for. */
+const checkPauseMs = 500;
 
 /**
  * Waits until the guest answers: an ssh handshake, or the agent where there is no ssh server. A
@@ -19,8 +23,47 @@ const sshAfterAgentMs = 60_000;
 export async function waitReady(machine: Machine, request: StartRequest, work: Work): Promise<void> {
   const live = machine.running();
   if (machine.ready) return;
+  machine.setReady(await waitFor(machine, request, work, (signal) => answer(machine, live, signal)));
+}
+
+/** Waits until the machine's check succeeds, or, where it has none, until the guest answers. */
+export async function waitUp(machine: Machine, request: StartRequest, work: Work): Promise<void> {
+  const { check } = machine.file;
+  if (check === null) return await waitReady(machine, request, work);
+  const live = machine.running();
+  let why: string | undefined;
+  const passes = async (signal: AbortSignal) => {
+    for (;;) {
+      why = await probe(live, check, signal);
+      if (why === undefined) return;
+      await sleep(checkPauseMs, undefined, { signal });
+    }
+  };
+  try {
+    await waitFor(machine, request, work, passes);
+  } catch (error) {
+    if (!(error instanceof SkepError) || error.code !== "NOT_READY" || why === undefined) throw error;
+    throw fail(
+      "CHECK_FAILING",
+      { name: machine.name, seconds: limitOf(machine, request), why },
+      { cause: error },
+    );
+  }
+}
+
+function limitOf(machine: Machine, request: StartRequest): number {
   const emulated = machine.run?.accelerator === "tcg";
-  const seconds = request.waitSeconds ?? (emulated ? defaultSeconds.tcg : defaultSeconds.native);
+  return request.waitSeconds ?? (emulated ? defaultSeconds.tcg : defaultSeconds.native);
+}
+
+async function waitFor<T>(
+  machine: Machine,
+  request: StartRequest,
+  work: Work,
+  come: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const live = machine.running();
+  const seconds = limitOf(machine, request);
   work.report({ phase: `waiting for ${machine.name} to answer` });
   const timeout = AbortSignal.timeout(Math.min(Math.ceil(seconds * 1000), longestTimerMs));
   const over = new AbortController();
@@ -30,7 +73,7 @@ export async function waitReady(machine: Machine, request: StartRequest, work: W
   });
   ended.catch(() => undefined);
   try {
-    machine.setReady(await Promise.race([answer(machine, live, signal), ended, panic(machine, signal)]));
+    return await Promise.race([come(signal), ended, panic(machine, signal)]);
   } catch (error) {
     work.signal.throwIfAborted();
     if (timeout.aborted) {

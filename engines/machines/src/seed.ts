@@ -149,9 +149,16 @@ function part(type: string, filename: string, body: string): string {
 
 /** Writes the seed as an ISO 9660 image labelled `cidata`. */
 export async function writeSeed(path: string, content: SeedContent, signal?: AbortSignal): Promise<void> {
+  await writeIso(path, seedFiles(content), signal);
+}
+
+export async function writeIso(
+  path: string,
+  files: Readonly<Record<string, string | Uint8Array>>,
+  signal?: AbortSignal,
+): Promise<void> {
   const directory = await mkdtemp(join(dirname(path), ".seed-"));
   try {
-    const files = seedFiles(content);
     await Promise.all(Object.entries(files).map(([name, text]) => writeFile(join(directory, name), text)));
     await run(
       "xorriso",

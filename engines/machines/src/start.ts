@@ -1,35 +1,27 @@
-import {
-  chmod,
-  chown,
-  copyFile,
-  mkdir,
-  open,
-  readlink,
-  rm,
-  symlink,
-  truncate,
-  writeFile,
-} from "node:fs/promises";
+import { truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { bootId, exists, isErrno, type Work } from "@skep/base";
+import { bootId, type Work } from "@skep/base";
 import { type AcceleratorVerdict, chooseAccelerator } from "./accelerator.ts";
 import { admit } from "./admission.ts";
-import { finishFreeze } from "./disk.ts";
-import { fail } from "./errors.ts";
-import { checkPassable, giveTo, isRoot, letThrough } from "./host-user.ts";
+import { clearRuntime, letFrozenGo } from "./clear-runtime.ts";
+import { writeForkSeed } from "./fork-seed.ts";
 import { launch, monitor } from "./launch.ts";
-import { clearRuntime, LiveMachine } from "./live.ts";
+import { finishFreezes } from "./layers.ts";
+import { LiveMachine } from "./live.ts";
+import { settleDiskFreeze } from "./live-freeze.ts";
 import type { Machine } from "./machine.ts";
-import type { MachineFile } from "./machine-file.ts";
-import { homePaths, memoryDirectory, socketPathLimit } from "./paths.ts";
+import { homePaths, memoryDirectory } from "./paths.ts";
+import { prepareFiles } from "./prepare.ts";
 import { findProcess, type QemuProcess, signalProcess, waitGone } from "./process.ts";
-import { findFirmware, type Qemu } from "./qemu.ts";
+import type { Qemu } from "./qemu.ts";
 import { settleVolumes } from "./settle.ts";
 import { refuseSuspended } from "./suspended.ts";
+import { finishSwitch } from "./switch-disks.ts";
 import { releaseVolumes, serveVolumes } from "./volumes.ts";
 
 const adoptTimeoutMs = 10_000;
 const quitLimitMs = 15_000;
+const migrationOver = new Set(["none", "completed", "failed", "cancelled"]);
 
 /** Starts QEMU for a stopped machine and returns once its monitor answers; the guest then boots. */
 export async function startMachine(machine: Machine, work: Work): Promise<void> {
@@ -49,19 +41,38 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
 }
 
 /** How a saved machine comes into a QEMU that waits for it. */
-export interface Incoming {
-  /** Writes the guest's memory; `ramPath` has its size and reads as zeros. QEMU starts meanwhile. */
-  fill(ramPath: string, signal: AbortSignal): Promise<void>;
+export type Incoming = {
   /** Once memory is there: loads the device state. What fails here, or later, ends QEMU. */
   load(live: LiveMachine): Promise<void>;
+  /** How the device state was saved: by a migration, which is the default, or by `xen-save-devices-state`. */
+  deviceForm?: "migration" | "xen";
+  /** Whether it was saved with the port of the helper. Default: as at its last run. */
+  helper?: boolean;
+} & (IncomingOwn | IncomingBorrowed);
+
+/** The machine gets memory of its own. */
+export interface IncomingOwn {
+  memory?: "own";
+  /** Writes the guest's memory; `ramPath` has its size and reads as zeros. QEMU starts meanwhile. */
+  fill(ramPath: string, signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * The machine borrows memory, which must be there whole, and stay: `frozen` is the frozen machine's id, `gid` the
+ * group that may open its file, null where skepd is not root. Whether the host has room for what it will write is
+ * asked before, by `admitForks`.
+ */
+export interface IncomingBorrowed {
+  memory: { frozen: string; gid: number | null };
 }
 
 /**
  * Starts QEMU as `startMachine` does, but for a guest that is brought along: it stands still until it is
- * told to go on. Where this fails no QEMU is left, and the machine is what it was.
+ * told to go on. Where this fails no QEMU is left, and the machine is what it was. It shows as `resuming`, or as
+ * `starting` where it was that before (a copy that is being made).
  */
 export async function launchIncoming(machine: Machine, work: Work, incoming: Incoming): Promise<void> {
-  machine.setState("resuming");
+  if (machine.state !== "starting") machine.setState("resuming");
   // One that was told to end after its state was saved, and has not heard it.
   const orphan = findProcess(machine.file, machine.runtime.pid);
   if (orphan !== undefined) {
@@ -91,36 +102,45 @@ async function giveUpOnFailure(machine: Machine, work: () => Promise<void>): Pro
       await clearRuntime(machine);
       await releaseVolumes(machine);
       machine.setState(machine.restState, (error as Error).message.split("\n")[0]);
+      await letFrozenGo(machine);
     }
     throw error;
   }
 }
 
 async function begin(machine: Machine, work: Work, incoming?: Incoming): Promise<void> {
-  work.report({ phase: `${incoming === undefined ? "starting" : "resuming"} ${machine.name}` });
+  work.report({ phase: `${machine.state === "resuming" ? "resuming" : "starting"} ${machine.name}` });
   await giveUpOnFailure(machine, async () => {
-    const { qemu, verdict } = await prepareStart(machine, work);
+    const { qemu, verdict } = await prepareStart(machine, work, incoming);
     if (incoming === undefined) return await launch(machine, qemu, verdict);
-    await launchAndLoad(machine, work, incoming, (more) => launch(machine, qemu, verdict, more));
+    const more = ["-incoming", "defer", "-S"];
+    // A stream of this form does not say what machine it is of; the caller has compared that.
+    if (incoming.deviceForm === "xen") more.push("-global", "migration.send-configuration=off");
+    const groups = borrowed(incoming)?.gid ?? null;
+    await launchAndLoad(machine, work, incoming, () =>
+      launch(machine, qemu, verdict, { more, groups: groups === null ? [] : [groups] }),
+    );
   });
+}
+
+function borrowed(incoming: Incoming | undefined): IncomingBorrowed["memory"] | undefined {
+  return typeof incoming?.memory === "object" ? incoming.memory : undefined;
 }
 
 async function launchAndLoad(
   machine: Machine,
   work: Work,
-  { fill, load }: Incoming,
-  launchWith: (more: readonly string[]) => Promise<void>,
+  incoming: Incoming,
+  launchIt: () => Promise<void>,
 ): Promise<void> {
   const failed = new AbortController();
-  const ramPath = join(memoryDirectory(machine.file.id), "ram");
-  await truncate(ramPath, machine.file.memoryMiB * 1024 ** 2);
-  const filling = fill(ramPath, AbortSignal.any([work.signal, failed.signal]));
+  const filling = fill(machine, incoming, AbortSignal.any([work.signal, failed.signal]));
   filling.catch(() => undefined);
   try {
-    await launchWith(["-incoming", "defer", "-S"]);
+    await launchIt();
     await filling;
     work.signal.throwIfAborted();
-    await load(machine.running());
+    await incoming.load(machine.running());
   } catch (error) {
     failed.abort(error);
     await filling.catch(() => undefined);
@@ -129,18 +149,22 @@ async function launchAndLoad(
   }
 }
 
+async function fill({ file }: Machine, incoming: Incoming, signal: AbortSignal): Promise<void> {
+  if (!("fill" in incoming)) return;
+  const ramPath = join(memoryDirectory(file.id), "ram");
+  await truncate(ramPath, file.memoryMiB * 1024 ** 2);
+  await incoming.fill(ramPath, signal);
+}
+
 /** What QEMU needs before it can be started, volumes served included. */
 async function prepareStart(
   machine: Machine,
   work: Work,
+  incoming: Incoming | undefined,
 ): Promise<{ qemu: Qemu; verdict: AcceleratorVerdict }> {
   const { context, file } = machine;
-  const running = [...context.machines.values()].filter((other) => !other.atRest && other !== machine);
-  await admit(
-    machine.name,
-    file.memoryMiB,
-    running.map((other) => other.file),
-  );
+  const frozen = borrowed(incoming)?.frozen ?? null;
+  if (frozen === null) await admit(machine);
   const qemu = await context.programs.get(file.arch);
   const verdict = await chooseAccelerator({
     arch: file.arch,
@@ -149,16 +173,11 @@ async function prepareStart(
     kernel: file.boot === null ? null : join(context.home, file.boot.kernel),
     signal: work.signal,
   });
-  if (file.disk?.base?.path.startsWith("layers/")) {
-    await finishFreeze({
-      home: context.home,
-      disk: machine.paths.disk,
-      sizeBytes: file.disk.sizeBytes,
-      base: file.disk.base,
-      uid: file.uid,
-    });
-  }
-  await prepare(machine);
+  await finishSwitch(machine);
+  await settleDiskFreeze(machine);
+  await finishFreezes(machine);
+  if (incoming === undefined && file.seedOfSource === true) await writeForkSeed(machine, work.signal);
+  await prepareFiles(machine, frozen === null ? "own" : "borrowed");
   machine.run = {
     version: 1,
     startedAt: new Date().toISOString(),
@@ -168,6 +187,9 @@ async function prepareStart(
     stoppedAt: null,
     reason: null,
     served: machine.run?.served ?? {},
+    memory: { frozen },
+    helper: incoming === undefined ? true : (incoming.helper ?? machine.run?.helper ?? true),
+    freezing: null,
   };
   await serveVolumes(machine, work);
   work.signal.throwIfAborted();
@@ -191,65 +213,21 @@ export async function adoptMachine(machine: Machine, process: QemuProcess): Prom
   } finally {
     over.abort();
   }
+  await goOnAfterFreeze(machine);
 }
 
-/** Everything QEMU needs to find: directories of its own, log files, links. */
-async function prepare(machine: Machine): Promise<void> {
-  const { context, file, paths, runtime } = machine;
-  const longest = runtime.control;
-  if (longest.length > socketPathLimit) {
-    throw fail("SOCKET_PATH_LONG", { path: longest, length: longest.length, limit: socketPathLimit });
-  }
-  if (file.uid !== null) await checkPassable(context.home);
-  await clearRuntime(machine);
-  await mkdir(runtime.directory, { recursive: true, mode: 0o711 });
-  if (isRoot) await chmod(runtime.directory, 0o711);
-  await mkdir(runtime.qemu, { mode: 0o700 });
-  if (file.uid !== null) await chown(runtime.qemu, file.uid, file.uid);
-  if (process.platform === "linux") {
-    await prepareMemory(file);
-  }
-  for (const [name, target] of [
-    ["console.sock", runtime.console],
-    ["control.sock", runtime.control],
-  ] as const) {
-    await linkTo(join(paths.directory, name), target);
-  }
-  const log = await open(paths.consoleLog, "a", 0o600);
-  await log.close();
-  await giveTo(file.uid, paths.consoleLog, 0o600);
-  await prepareFirmware(machine);
-}
-
-/** A UEFI machine's variables, which its command line names: made once and kept, unless on a volume. */
-export async function prepareFirmware({ file, paths }: Machine): Promise<void> {
-  if (file.volumes.some(({ role }) => role === "efi")) return;
-  if (file.firmware !== "uefi" || (await exists(paths.efiVars))) return;
-  await copyFile((await findFirmware(file.arch)).vars, paths.efiVars);
-  await giveTo(file.uid, paths.efiVars, 0o600);
-}
-
-/**
- * The directory stays ours and only the file is QEMU's: what its user owned in /dev/shm, it could
- * replace by a link elsewhere.
- */
-async function prepareMemory({ id, uid, name }: MachineFile): Promise<void> {
-  const directory = memoryDirectory(id);
+/** skepd was killed while it held a guest still to freeze its disks. */
+async function goOnAfterFreeze(machine: Machine): Promise<void> {
+  const { live, run, context } = machine;
+  if (live === undefined || run === undefined || run.freezing === null) return;
   try {
-    await mkdir(directory, { mode: 0o700 });
+    await settleDiskFreeze(machine);
+    const { status } = await live.qmp.execute("query-migrate");
+    if (status !== undefined && !migrationOver.has(status)) await live.qmp.execute("migrate_cancel");
+    if (!(await live.qmp.execute("query-status")).running) await live.qmp.execute("cont");
   } catch (error) {
-    if (!isErrno(error, "EEXIST")) throw error;
-    throw fail("MEMORY_OCCUPIED", { name, path: directory }, { cause: error });
+    if (!live.alive) throw error;
+    context.log.error({ machine: machine.name, err: error }, "cannot bring its disks in order");
+    machine.setState("paused", "its disks could not be brought in order: see skepd.log");
   }
-  await letThrough(uid, directory);
-  const ram = join(directory, "ram");
-  await writeFile(ram, "", { flag: "wx", mode: 0o600 });
-  await giveTo(uid, ram, 0o600);
-}
-
-async function linkTo(path: string, target: string): Promise<void> {
-  const present = await readlink(path).catch(() => undefined);
-  if (present === target) return;
-  await rm(path, { force: true });
-  await symlink(target, path);
 }

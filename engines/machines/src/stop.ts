@@ -1,6 +1,7 @@
 import type { StopRequest } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
-import { clearRuntime, type LiveMachine } from "./live.ts";
+import { clearRuntime, letFrozenGo } from "./clear-runtime.ts";
+import type { LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import { findProcess, signalProcess, waitGone } from "./process.ts";
 import { refuseSuspended } from "./suspended.ts";
@@ -67,6 +68,7 @@ async function endUnheard(machine: Machine, work: Work): Promise<void> {
       await waitGone(process, limits.kill);
     }
     await clearRuntime(machine);
+    await letFrozenGo(machine);
     await releaseVolumes(machine);
   }
   machine.setState("stopped");

@@ -3,10 +3,20 @@
  * Units stand in the names: `memoryMiB`, `diskBytes`. Times are ISO 8601 in UTC.
  */
 import { type Static, type TSchema, Type } from "typebox";
+import {
+  Liveness,
+  LivenessCheck,
+  LivenessRequest,
+  RestartPolicy,
+  RestartRequest,
+  Restarts,
+} from "./liveness-schemas.ts";
 import { Suspension } from "./state-schemas.ts";
 import { MachineVolume, VolumeReference } from "./volume-schemas.ts";
 
 export * from "./fork-schemas.ts";
+export * from "./liveness-schemas.ts";
+export * from "./snapshot-schemas.ts";
 export * from "./state-schemas.ts";
 export * from "./storage-schemas.ts";
 export * from "./volume-schemas.ts";
@@ -91,9 +101,13 @@ export const MachineRequest = Type.Object(
     env: Type.Optional(Type.Record(Type.String(), Type.String({ maxLength: 131_072 }))),
     kernelArguments: Type.Optional(Type.String({ maxLength: 2048 })),
     autostart: Type.Optional(Type.Boolean()),
+    restart: Type.Optional(RestartRequest),
+    check: Type.Optional(LivenessRequest),
     telnet: Type.Optional(Type.Boolean()),
     start: Type.Optional(Type.Boolean()),
-    wait: Type.Optional(Type.Boolean({ description: "with start: until ssh or the agent answers" })),
+    wait: Type.Optional(
+      Type.Boolean({ description: "with start: until its check succeeds, or else ssh or the agent answers" }),
+    ),
     waitSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
   },
   { ...strict, $id: "MachineRequest" },
@@ -135,6 +149,12 @@ export const Machine = Type.Object(
     ssh: Nullable(Type.Object({ host: Type.String(), port: Type.Integer(), user: Type.String() })),
     mac: Type.String(),
     autostart: Type.Boolean(),
+    restart: RestartPolicy,
+    /** What the policy did; null where it has done nothing. */
+    restarts: Nullable(Restarts),
+    check: Nullable(LivenessCheck),
+    /** What the check says, while the machine runs. */
+    liveness: Nullable(Liveness),
     telnetPort: Nullable(Type.Integer()),
     pid: Nullable(Type.Integer()),
     /** True once an ssh handshake or the agent has answered since the last start. */
@@ -171,12 +191,30 @@ export const ResumeResult = Type.Object(
 );
 export type ResumeResult = Static<typeof ResumeResult>;
 
+/** What a restore has done. */
+export const MachineSnapshotRestored = Type.Object(
+  {
+    machine: Machine,
+    snapshot: Type.String({ description: "that it was set back to" }),
+    kept: Nullable(Type.String({ description: "the snapshot of what it was before; null: discarded" })),
+    how: Type.Union(
+      [Type.Literal("resumed"), Type.Literal("booted"), Type.Literal("suspended"), Type.Literal("stopped")],
+      { description: "how it is now: went on where it was, boots from its disk, or rests" },
+    ),
+    durationMs: Type.Number({ description: "until the guest ran" }),
+  },
+  { $id: "MachineSnapshotRestored" },
+);
+export type MachineSnapshotRestored = Static<typeof MachineSnapshotRestored>;
+
 export const MachineEdit = Type.Object(
   {
     cpus: Type.Optional(Type.Integer({ minimum: 1, maximum: 256 })),
     memoryMiB: Type.Optional(Type.Integer({ minimum: 64, maximum: 16_777_216 })),
     diskBytes: Type.Optional(Type.Integer({ minimum: 1 })),
     autostart: Type.Optional(Type.Boolean()),
+    restart: Type.Optional(RestartRequest),
+    check: Type.Optional(Nullable(LivenessRequest)),
     user: Type.Optional(Type.String()),
     kernelArguments: Type.Optional(Type.String({ maxLength: 2048 })),
     telnet: Type.Optional(Type.Boolean()),

@@ -16,7 +16,14 @@ export const Suspension = Type.Object(
 );
 export type Suspension = Static<typeof Suspension>;
 
-export const SuspendRequest = Type.Object({}, { ...strict, $id: "SuspendRequest" });
+const hooks = {
+  hooks: Type.Optional(Type.Boolean({ description: "run the guest's own programs for this; default true" })),
+  hookSeconds: Type.Optional(
+    Type.Number({ exclusiveMinimum: 0, maximum: 3600, description: "for each of them; default 30" }),
+  ),
+};
+
+export const SuspendRequest = Type.Object(hooks, { ...strict, $id: "SuspendRequest" });
 export type SuspendRequest = Static<typeof SuspendRequest>;
 
 export const ResumeRequest = Type.Object(
@@ -26,6 +33,7 @@ export const ResumeRequest = Type.Object(
     ),
     wait: Type.Optional(Type.Boolean({ description: "until ssh or the agent answers" })),
     waitSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+    ...hooks,
   },
   { ...strict, $id: "ResumeRequest" },
 );

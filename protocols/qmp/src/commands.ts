@@ -130,6 +130,11 @@ export interface QmpCommands {
   block_resize: Arguments<{ device?: string; "node-name"?: string; size: number }, None>;
   "blockdev-add": Arguments<Node, None>;
   "blockdev-del": Arguments<{ "node-name": string }, None>;
+  /** All or nothing. `node` and `overlay` are names of nodes; the overlay has no base yet. */
+  transaction: Arguments<
+    { actions: { type: "blockdev-snapshot"; data: { node: string; overlay: string } }[] },
+    None
+  >;
   device_add: Arguments<Device, None>;
   device_del: Arguments<{ id: string }, None>;
   netdev_add: Arguments<Netdev, None>;
@@ -143,6 +148,8 @@ export interface QmpCommands {
   migrate: Arguments<{ uri: string; resume?: boolean }, None>;
   "migrate-incoming": Arguments<{ uri: string }, None>;
   migrate_cancel: Arguments<None, None>;
+  /** The state of all devices, without memory, into a file that QEMU's user may write. */
+  "xen-save-devices-state": Arguments<{ filename: string; live?: boolean }, None>;
   "migrate-set-capabilities": Arguments<{ capabilities: { capability: string; state: boolean }[] }, None>;
   "migrate-set-parameters": Arguments<{ [parameter: string]: unknown }, None>;
 }

@@ -1,0 +1,42 @@
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Context } from "./context.ts";
+import { abandonFork, forksMark, unfinishedFork } from "./fork.ts";
+import { basesOf, sweepLayers } from "./layers.ts";
+import { discardUnfinished, unfinishedVolumes } from "./own-volumes.ts";
+import { homePaths } from "./paths.ts";
+
+/** Removes layers that nothing stands on. What a damaged machine stands on is not known: then none go. */
+export async function sweepUnusedLayers(context: Context): Promise<void> {
+  const { home, machines, pending, held } = context;
+  await context.locks.run("layers", async () => {
+    const entries = await readdir(homePaths(home).machines, { withFileTypes: true });
+    const names = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith("."));
+    if (names.some(({ name }) => !machines.has(name))) return;
+    const files = [...[...machines.values()].map(({ file }) => file), ...pending];
+    const elsewhere = await context.basesElsewhere();
+    await sweepLayers(home, [...files.flatMap(basesOf), ...held, ...elsewhere]);
+  });
+}
+
+/**
+ * Clears away what a killed skepd left half made or half removed. Gives back what is to be done in the
+ * background: what has volumes needs storaged.
+ */
+export async function sweepLeftovers(context: Context): Promise<() => Promise<void>> {
+  const { machines } = homePaths(context.home);
+  const unfinished: string[] = [];
+  for (const name of await readdir(machines)) {
+    const directory = join(machines, name);
+    const fork = name.startsWith(".") ? undefined : await unfinishedFork(context, name);
+    if (fork !== undefined) await abandonFork(fork);
+    if (name.startsWith(forksMark)) await rm(directory, { force: true });
+    if (!name.startsWith(".new-") && !name.startsWith(".rm-")) continue;
+    if (name.startsWith(".new-") && (await unfinishedVolumes(directory)) !== undefined)
+      unfinished.push(directory);
+    else await rm(directory, { recursive: true, force: true });
+  }
+  return async () => {
+    for (const directory of unfinished) await discardUnfinished(context, directory);
+  };
+}
