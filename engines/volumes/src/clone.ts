@@ -2,6 +2,7 @@ import { wrapped } from "./create.ts";
 import type { Environment } from "./environment.ts";
 import { fail } from "./errors.ts";
 import { infoOf, isVolumeSize, type Manifest } from "./manifest.ts";
+import { codeOf } from "./objects.ts";
 import { presentSnapshot, volumeKey } from "./open.ts";
 import { newCommit, putManifest } from "./ownership.ts";
 import { checkVolumeId, manifestKey, newId } from "./paths.ts";
@@ -18,8 +19,7 @@ export async function cloneSnapshot(
   const { id = newId("vol", (bytes) => env.random(bytes)) } = request;
   checkVolumeId(id);
   checkVolumeId(source.volume);
-  await presentSnapshot(env, source);
-  const frozen = await readSnapshot(env, source.volume, source.snapshot);
+  const frozen = await frozenManifest(env, source);
   const { sizeBytes = frozen.VolumeSize, limits } = request;
   if (!isVolumeSize(sizeBytes)) throw sizeWrong(sizeBytes);
   if (sizeBytes < frozen.VolumeSize) {
@@ -53,4 +53,18 @@ export async function cloneSnapshot(
     throw error;
   }
   return infoOf(manifest);
+}
+
+/** SNAPSHOT_NOT_FOUND also where it is removed at this moment. */
+async function frozenManifest(
+  env: Environment,
+  source: { volume: string; snapshot: string },
+): Promise<Manifest> {
+  await presentSnapshot(env, source);
+  try {
+    return await readSnapshot(env, source.volume, source.snapshot);
+  } catch (error) {
+    if (codeOf(error) === "VOLUME_DAMAGED") await presentSnapshot(env, source);
+    throw error;
+  }
 }

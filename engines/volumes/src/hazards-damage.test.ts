@@ -221,6 +221,22 @@ describe("what is kept", () => {
       { segmentBytes: 256 * 1024, walLimitBytes: 2 ** 21, drainBytes: 512 * 1024 },
     ));
 
+  it("that a clone looks for while its snapshot is removed is no damage", () =>
+    Scene.play(async (scene) => {
+      const device = await scene.created();
+      const { id } = await device.volume.snapshot({ name: "one" });
+      let isRemoved = false;
+      scene.server.onRequest = async (verb, key) => {
+        if (isRemoved || verb !== "get" || !key.includes(id)) return;
+        isRemoved = true;
+        await device.volume.removeSnapshot(id);
+      };
+      const cloning = scene.store.clone({ volume: device.id, snapshot: id }, {});
+      await assert.rejects(cloning, (error) => codeOf(error) === "SNAPSHOT_NOT_FOUND");
+      assert.ok(isRemoved);
+      assert.equal((await scene.store.list()).length, 1);
+    }));
+
   it("for a snapshot stays while it lives, and goes with it", () =>
     Scene.play(async (scene) => {
       const device = await scene.created();
