@@ -84,7 +84,7 @@ async function answer(asked: Asked): Promise<unknown> {
     case "suspend":
       killAt = asked.killAt;
       fill = asked.fill;
-      return await states.suspend(name, work);
+      return await states.suspend(name, {}, work);
     case "resume":
       killAt = asked.killAt;
       return await states.resume(name, { cold: asked.cold ?? false }, work);

@@ -27,6 +27,16 @@ export const stateErrors = {
     hint: "see: skep logs --qemu {machine}",
     status: 500,
   },
+  HOOK_FAILED: {
+    message: 'machine "{machine}" runs on, for its hook {hook} {how}{output}',
+    hint: "mend the hook, or do without: skep suspend {machine} --no-hooks",
+    status: 409,
+  },
+  HOOKS_UNASKED: {
+    message: 'machine "{machine}" runs on, for it could not be asked for its hooks: {why}',
+    hint: "do without: skep suspend {machine} --no-hooks",
+    status: 503,
+  },
   STATE_UNLOADED: {
     message: 'QEMU could not load the saved state of machine "{machine}": {why}',
     hint: "it is still suspended; see: skep logs --qemu {machine}; or boot from its disk: skep resume {machine} --cold",

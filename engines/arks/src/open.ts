@@ -1,9 +1,10 @@
-import type { Check, ResumeRequest, ResumeResult, SuspendResult } from "@skep/api/schemas";
+import type { Check, ResumeRequest, ResumeResult, SuspendRequest, SuspendResult } from "@skep/api/schemas";
 import { quietWork, type SkepError, type Work } from "@skep/base";
 import type { Machine, MachineFile, Machines } from "@skep/machines";
 import { listStates, removeState } from "./commit.ts";
 import { diagnoseStates } from "./doctor.ts";
 import { fail } from "./errors.ts";
+import { runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { recoverMachine } from "./recover.ts";
 import { bootInstead, resumeMachine } from "./resume.ts";
 import type { States } from "./states.ts";
@@ -43,12 +44,12 @@ class HomeStates implements States {
     this.#earlier = earlier;
   }
 
-  async suspend(name: string, work: Work): Promise<SuspendResult> {
+  async suspend(name: string, request: SuspendRequest, work: Work): Promise<SuspendResult> {
     const started = performance.now();
     const suspend = async (machine: Machine) => {
       if (machine.state !== "suspended") {
         checkRuns(machine);
-        await suspendMachine(machine, work, this.#reach);
+        await withSuspendHooks(machine, request, work, () => suspendMachine(machine, work, this.#reach));
       }
       return machine.view();
     };
@@ -58,6 +59,7 @@ class HomeStates implements States {
 
   async resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult> {
     const started = performance.now();
+    let ran: number | undefined;
     const resume = async (machine: Machine): Promise<ResumeResult["how"]> => {
       const { suspended } = machine.file;
       if (machine.state !== "suspended" || suspended === null) {
@@ -69,10 +71,12 @@ class HomeStates implements States {
         return "booted";
       }
       await resumeMachine(machine, suspended, work, this.#reach);
+      ran = performance.now();
+      if (suspended.agent) await runAfterResume(machine, request, work);
       return "resumed";
     };
     const how = await this.#machines.withMachine(name, resume, work.signal);
-    const durationMs = Math.round(performance.now() - started);
+    const durationMs = Math.round((ran ?? performance.now()) - started);
     if (request.wait === true) await this.#machines.waitReady(name, request, work);
     return { machine: this.#machines.get(name), how, durationMs };
   }

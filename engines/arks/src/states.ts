@@ -1,13 +1,13 @@
-import type { Check, ResumeRequest, ResumeResult, SuspendResult } from "@skep/api/schemas";
+import type { Check, ResumeRequest, ResumeResult, SuspendRequest, SuspendResult } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 
 /** The states of one home's machines, as the faces see them. */
 export interface States {
   /**
    * Saves a running machine's memory and devices, and ends its QEMU. Whatever fails before the state is
-   * whole leaves the machine running. STATE_NOT_RUNNING, STATE_DISK_SHORT, or why it could not be saved.
+   * whole leaves the machine running. STATE_NOT_RUNNING, STATE_DISK_SHORT, HOOK_FAILED, HOOKS_UNASKED, or why it could not be saved.
    */
-  suspend(name: string, work: Work): Promise<SuspendResult>;
+  suspend(name: string, request: SuspendRequest, work: Work): Promise<SuspendResult>;
   /**
    * Has a suspended machine go on where it was. It never boots instead, unless by `cold`, which gives the
    * saved memory up. STATE_NOT_SUSPENDED, STATE_MISFIT, STATE_DAMAGED, and what a start can fail with.

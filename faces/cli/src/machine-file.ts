@@ -29,6 +29,12 @@ export interface MachineSettings {
   env?: Record<string, string>;
   kernelArguments?: string;
   autostart?: boolean;
+  restart?: string;
+  check?: string;
+  checkInterval?: string;
+  checkTimeout?: string;
+  checkFailures?: string;
+  checkStart?: string;
   telnet?: boolean;
   start?: boolean;
   wait?: boolean;
@@ -113,6 +119,13 @@ const readers: Record<string, Reader> = {
   },
   "kernel-args": text("kernelArguments"),
   autostart: flag("autostart"),
+  // YAML 1.1's way to write no.
+  restart: (value, base) => (value === false ? { restart: "no" } : text("restart")(value, base)),
+  check: text("check"),
+  "check-interval": amount("checkInterval"),
+  "check-timeout": amount("checkTimeout"),
+  "check-failures": amount("checkFailures"),
+  "check-start": amount("checkStart"),
   telnet: flag("telnet"),
   start: flag("start"),
   wait: flag("wait"),

@@ -1,5 +1,6 @@
-import type { Machine, Suspension } from "@skep/api";
+import type { Machine, SuspendResult, Suspension } from "@skep/api";
 import { formatAge, formatSize } from "@skep/base";
+import { dueText } from "./liveness.ts";
 import { formatPort } from "./ports.ts";
 import { type Paint, printable, type Style } from "./style.ts";
 
@@ -7,11 +8,19 @@ const mebibyte = 1024 ** 2;
 
 /** `stopped (guest panicked)`: the state, and why where that was nobody's wish. */
 export function stateText(machine: Machine): string {
-  return machine.reason === null ? machine.state : `${machine.state} (${printable(machine.reason)})`;
+  const due = machine.state === "stopped" ? (machine.restarts?.dueAt ?? null) : null;
+  const why = [
+    machine.reason,
+    machine.state === "running" && machine.liveness?.state === "failing" ? "its check fails" : null,
+    due === null ? null : dueText(due),
+  ].filter((text) => text !== null);
+  return why.length === 0 ? machine.state : `${machine.state} (${printable(why.join(", "))})`;
 }
 
 export function stateColour(machine: Machine, style: Style): Paint | undefined {
-  if (machine.state === "running") return machine.reason === null ? style.green : style.yellow;
+  if (machine.state === "running") {
+    return machine.reason === null && machine.liveness?.state !== "failing" ? style.green : style.yellow;
+  }
   if (machine.state === "damaged") return style.red;
   if (machine.state === "suspended") return style.dim;
   if (machine.state === "stopped") return machine.reason === null ? style.dim : style.red;
@@ -67,6 +76,11 @@ export function shapeText(machine: Machine): string {
 export function suspensionText({ populatedMiB, storedBytes, pauseMs }: Suspension): string {
   const memory = `${formatSize(populatedMiB * mebibyte)} of memory`;
   return `${memory}, ${formatSize(storedBytes)} stored, paused ${secondsText(pauseMs)}`;
+}
+
+/** What a suspend has done. */
+export function suspendedText({ machine: { name, suspended } }: SuspendResult): string {
+  return suspended === null ? `${name} is suspended` : `${name} is suspended: ${suspensionText(suspended)}`;
 }
 
 /** `180 ms`, `1.2 s`. */

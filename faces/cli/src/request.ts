@@ -4,6 +4,7 @@ import { parseEnvironment } from "./environment.ts";
 import { usage } from "./errors.ts";
 import { readInput } from "./input.ts";
 import { readPublicKeys, userPublicKeys } from "./keys.ts";
+import { parseCheck, parseRestart } from "./liveness.ts";
 import type { MachineSettings, TextSource } from "./machine-file.ts";
 import { parsePublish } from "./ports.ts";
 
@@ -79,6 +80,7 @@ export async function machineRequest(
   const own = settings.userKeys === false ? [] : await userPublicKeys(home);
   const { name, image, from, cdrom, cpus, firmware, user, autostart, telnet } = settings;
   const wait = settings.wait === true;
+  const check = parseCheck(settings);
   return {
     name,
     ...(image === undefined ? {} : { image }),
@@ -109,6 +111,8 @@ export async function machineRequest(
       : { env: parseEnvironment(Object.entries(settings.env).map(([key, value]) => `${key}=${value}`)) }),
     ...(settings.kernelArguments === undefined ? {} : { kernelArguments: settings.kernelArguments }),
     ...(autostart === undefined ? {} : { autostart }),
+    ...(settings.restart === undefined ? {} : { restart: parseRestart(settings.restart) }),
+    ...(check === undefined ? {} : { check }),
     ...(telnet === undefined ? {} : { telnet }),
     ...(settings.start === true || wait ? { start: true } : {}),
     ...(wait ? { wait } : {}),

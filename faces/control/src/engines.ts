@@ -30,6 +30,7 @@ import type {
   StopRequest,
   Storage,
   StorageUp,
+  SuspendRequest,
   SuspendResult,
   Volume,
   VolumeAdopt,
@@ -87,7 +88,7 @@ export interface MachineEngine {
 /** Memory and device state of machines on disk. Each verb waits until no other works on its machine. */
 export interface StateEngine {
   /** Cancelled or failed, the machine runs on and nothing of the state is left. */
-  suspend(name: string, work: Work): Promise<SuspendResult>;
+  suspend(name: string, request: SuspendRequest, work: Work): Promise<SuspendResult>;
   /**
    * Boots from the disk only where `cold` asks for it. Cancelled or failed before the guest ran, the machine is
    * suspended as before.

@@ -1,5 +1,5 @@
 /** States without QEMU: machines are directories (testing.ts), and a suspended one is a word in memory. */
-import type { ResumeRequest, ResumeResult, SuspendResult } from "@skep/api/schemas";
+import type { ResumeRequest, ResumeResult, SuspendRequest, SuspendResult } from "@skep/api/schemas";
 import { SkepError, type Work } from "@skep/base";
 import type { StateEngine } from "./engines.ts";
 import type { DirectoryMachines } from "./testing.ts";
@@ -14,7 +14,7 @@ export class DirectoryStates implements StateEngine {
     this.#machines = machines;
   }
 
-  async suspend(name: string, work: Work): Promise<SuspendResult> {
+  async suspend(name: string, _request: SuspendRequest, work: Work): Promise<SuspendResult> {
     if (this.#machines.get(name).state !== "running") {
       throw new SkepError("STATE_NOT_RUNNING", `machine "${name}" is not running`, { status: 409 });
     }

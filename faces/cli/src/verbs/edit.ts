@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { announce } from "../announce.ts";
 import { action } from "../context.ts";
 import { usage } from "../errors.ts";
+import { addLivenessOptions, parseCheck, parseRestart } from "../liveness.ts";
 import { parseCount, parseDisk, parseMemory } from "../request.ts";
 
 interface Flags {
@@ -13,6 +14,12 @@ interface Flags {
   telnet?: boolean;
   user?: string;
   kernelArgs?: string;
+  restart?: string;
+  check?: string | false;
+  checkInterval?: string;
+  checkTimeout?: string;
+  checkFailures?: string;
+  checkStart?: string;
 }
 
 export function define(command: Command): void {
@@ -30,10 +37,13 @@ export function define(command: Command): void {
     .option("--telnet", "the serial console on a loopback port, too")
     .option("--no-telnet", "not")
     .option("--user <name>", "the login user of shell, exec and cp")
-    .option("--kernel-args <arguments>", "added to the kernel's command line")
+    .option("--kernel-args <arguments>", "added to the kernel's command line");
+  addLivenessOptions(command);
+  command
+    .option("--no-check", "have no check")
     .addHelpText(
       "after",
-      "\nForwards: skep port add web 8080:80\n\nExamples:\n  skep edit web -c 4 -m 8G\n  skep edit web -d 40G",
+      "\nForwards: skep port add web 8080:80\n\nExamples:\n  skep edit web -c 4 -m 8G\n  skep edit web -d 40G\n  skep edit web --restart always --check tcp:80",
     )
     .action(
       action(async (context, name: string, flags: Flags) => {
@@ -45,10 +55,18 @@ export function define(command: Command): void {
           ...(flags.telnet === undefined ? {} : { telnet: flags.telnet }),
           ...(flags.user === undefined ? {} : { user: flags.user }),
           ...(flags.kernelArgs === undefined ? {} : { kernelArguments: flags.kernelArgs }),
+          ...(flags.restart === undefined ? {} : { restart: parseRestart(flags.restart) }),
+          ...checkEdit(flags),
         };
         if (Object.keys(body).length === 0) throw usage("nothing to change", "see: skep help edit");
         await context.job("editMachine", { path: { name }, body });
         await announce(context, [name], false);
       }),
     );
+}
+
+function checkEdit({ check, ...times }: Flags): Pick<MachineEdit, "check"> {
+  if (check === false) return { check: null };
+  const parsed = parseCheck(check === undefined ? times : { check, ...times });
+  return parsed === undefined ? {} : { check: parsed };
 }

@@ -4,6 +4,7 @@ import { announce } from "../announce.ts";
 import { action } from "../context.ts";
 import { parseEnvironment } from "../environment.ts";
 import { fail, usage } from "../errors.ts";
+import { addLivenessOptions, checkKeys } from "../liveness.ts";
 import type { MachineSettings } from "../machine-file.ts";
 import { machineRequest, parseCount } from "../request.ts";
 
@@ -30,6 +31,12 @@ interface Flags {
   env?: string[];
   kernelArgs?: string;
   autostart?: boolean;
+  restart?: string;
+  check?: string;
+  checkInterval?: string;
+  checkTimeout?: string;
+  checkFailures?: string;
+  checkStart?: string;
   telnet?: boolean;
   start?: boolean;
   wait?: boolean;
@@ -80,9 +87,11 @@ export function define(command: Command): void {
     )
     .optionsGroup("Start:")
     .option("-s, --start", "start it, too")
-    .option("-w, --wait", "start it, and end when ssh or the agent answers")
+    .option("-w, --wait", "start it, and end when its check succeeds, or else ssh or the agent answers")
     .option("--timeout <duration>", "how long --wait waits, as in 90s or 5m")
-    .option("--autostart", "start it whenever the host boots")
+    .option("--autostart", "start it whenever the host boots");
+  addLivenessOptions(command.optionsGroup("Care:"));
+  command
     .addOption(new Option("--mount <share>").argParser(several).hideHelp())
     .addHelpText(
       "after",
@@ -92,6 +101,7 @@ Examples:
   skep new db -i debian-12 -c 4 -m 8G -d 40G -p 5432:5432 --wait
   skep new copy --from db
   skep new db --root-volume 40G --volume data --start
+  skep new api -p 8080:80 --check http:80/health --restart on-failure --wait
   skep new -f machine.yaml --memory 4G`,
     )
     .action(
@@ -130,7 +140,7 @@ async function settingsOf(
   }
   const given: MachineSettings = {
     ...pick(flags, ["image", "from", "cdrom", "arch", "memory", "disk", "user", "autostart", "telnet"]),
-    ...pick(flags, ["start", "wait", "timeout"]),
+    ...pick(flags, ["start", "wait", "timeout", "restart", ...checkKeys]),
     ...(flags.cpus === undefined ? {} : { cpus: parseCount(flags.cpus, "cpus") }),
     ...(flags.dataDisk === undefined ? {} : { dataDisks: flags.dataDisk }),
     ...(flags.rootVolume === undefined ? {} : { rootVolume: flags.rootVolume }),

@@ -2,10 +2,11 @@ import type { ResumeResult } from "@skep/api";
 import { parseDuration } from "@skep/base";
 import type { Command } from "commander";
 import { action } from "../context.ts";
+import { type HookFlags, hookRequest } from "../hooks.ts";
 import { secondsText } from "../machine-text.ts";
 import { tellResults } from "../results.ts";
 
-interface Flags {
+interface Flags extends HookFlags {
   all?: boolean;
   cold?: boolean;
   wait?: boolean;
@@ -28,6 +29,8 @@ export function define(command: Command): void {
     )
     .argument("[names...]", "machines")
     .option("-a, --all", "all machines that are suspended")
+    .option("--no-hooks", "do not run the guest's programs for this (/etc/skep/after-resume.d)")
+    .option("--hook-timeout <duration>", "how long each of them may take; default 30s")
     .option("--cold", "boot from the disk, and give up the memory")
     .option("-w, --wait", "end when ssh or the agent answers")
     .option("--timeout <duration>", "how long --wait waits, as in 90s or 5m")
@@ -38,6 +41,7 @@ export function define(command: Command): void {
     .action(
       action(async (context, names: string[], flags: Flags) => {
         const body = {
+          ...hookRequest(flags),
           ...(flags.cold === true ? { cold: true } : {}),
           ...(flags.wait === true ? { wait: true } : {}),
           ...(flags.timeout === undefined ? {} : { waitSeconds: parseDuration(flags.timeout) / 1000 }),

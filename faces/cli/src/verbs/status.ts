@@ -2,6 +2,7 @@ import type { Machine } from "@skep/api";
 import { formatSize } from "@skep/base";
 import type { Command } from "commander";
 import { action } from "../context.ts";
+import { checkText, policyText, restartsText } from "../liveness.ts";
 import {
   ageText,
   imageText,
@@ -30,7 +31,7 @@ function describe(machine: Machine, style: Style): string {
     [
       "up",
       machine.state === "running"
-        ? `${ageText(machine.startedAt)}${machine.ready ? "" : ", still booting"}`
+        ? `${ageText(machine.startedAt)}${machine.ready || machine.liveness?.state === "passing" ? "" : ", still booting"}`
         : null,
     ],
     [
@@ -41,6 +42,9 @@ function describe(machine: Machine, style: Style): string {
     ],
     ["age", ageText(machine.createdAt)],
     ["autostart", machine.autostart ? "yes" : null],
+    ["check", checkText(machine)],
+    ["restart", policyText(machine)],
+    ["restarts", restartsText(machine)],
   ];
   const colour = stateColour(machine, style) ?? ((text: string) => text);
   const lines = rows.filter((row): row is [string, string] => row[1] !== null);

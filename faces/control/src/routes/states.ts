@@ -12,7 +12,7 @@ export function stateRoutes(app: App, { machines, states, jobs }: Context): void
         operationId: "suspendMachine",
         tags,
         description:
-          "Writes memory and device state to disk, and ends QEMU. The job's result is a SuspendResult; one that is cancelled leaves the machine running.",
+          "Runs the guest's hooks, writes memory and device state to disk, and ends QEMU. The job's result is a SuspendResult; one that is cancelled leaves the machine running.",
         params: nameParams,
         body: SuspendRequest,
         response: answers(202, Job),
@@ -22,7 +22,7 @@ export function stateRoutes(app: App, { machines, states, jobs }: Context): void
       machines.get(name);
       reply.code(202);
       return jobs.start({ kind: "machine.suspend", subject: name, request: body }, (work) =>
-        states.suspend(name, work),
+        states.suspend(name, body, work),
       );
     },
   );

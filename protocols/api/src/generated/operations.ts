@@ -142,6 +142,82 @@ export interface ExecRequest {
   stdinTaken?: boolean;
 }
 
+export interface ForkRequest {
+  /** of the one copy; default: PREFIX-1 */
+  name?: string;
+  /** default 1 */
+  count?: number;
+  /** of the copies' names, PREFIX-1 and on; default: the machine's name */
+  prefix?: string;
+  /** default true: each copy gets its own MAC, names, keys and random numbers before anything in it answers; false: copies keep those of their machine */
+  identity?: boolean;
+  /** also where this host may lack the memory */
+  force?: boolean;
+}
+
+export interface ForkResult {
+  /** the machine that was forked */
+  source: string;
+  /** how long it stood still; null where it did not run */
+  pauseMs: number | null;
+  /** memory that its guest had touched */
+  populatedMiB: number;
+  /** of all of it */
+  durationMs: number;
+  copies: ({
+    name: string;
+    id: string;
+    mac: string;
+    ssh: {
+      host: string;
+      port: number;
+      user: string;
+    } | null;
+    /** from the request to the helper's answer that it has its identity; without identity: until it ran */
+    readyMs: number;
+    /** empty where none was asked for */
+    identity: ({
+      /** seed, clock, mac, hostname, machine-id, instance, ssh host keys, … */
+      step: string;
+      /** skipped: the guest has no such thing */
+      outcome: "done" | "skipped" | "failed";
+      /** where it is not done */
+      why: string | null;
+    })[];
+  })[];
+}
+
+export interface ForkedMachine {
+  name: string;
+  id: string;
+  mac: string;
+  ssh: {
+    host: string;
+    port: number;
+    user: string;
+  } | null;
+  /** from the request to the helper's answer that it has its identity; without identity: until it ran */
+  readyMs: number;
+  /** empty where none was asked for */
+  identity: ({
+    /** seed, clock, mac, hostname, machine-id, instance, ssh host keys, … */
+    step: string;
+    /** skipped: the guest has no such thing */
+    outcome: "done" | "skipped" | "failed";
+    /** where it is not done */
+    why: string | null;
+  })[];
+}
+
+export interface IdentityStep {
+  /** seed, clock, mac, hostname, machine-id, instance, ssh host keys, … */
+  step: string;
+  /** skipped: the guest has no such thing */
+  outcome: "done" | "skipped" | "failed";
+  /** where it is not done */
+  why: string | null;
+}
+
 export interface Image {
   name: string;
   /** sha256:… of the image's manifest */
@@ -237,6 +313,45 @@ export interface Listen {
   address: string | null;
 }
 
+export interface Liveness {
+  /** waiting: it has not succeeded yet since the start */
+  state: "waiting" | "passing" | "failing";
+  since: string;
+  /** in a row, just now */
+  failures: number;
+  why: string | null;
+}
+
+export interface LivenessCheck {
+  /** agent: the guest agent answers; tcp: the guest accepts a connection on `port`; http: a GET of `path` on `port` is answered with 200 to 399; command: a line for the guest's /bin/sh, run as root by the agent, ends with 0 */
+  kind: "agent" | "tcp" | "http" | "command";
+  port: number | null;
+  path: string | null;
+  command: string | null;
+  intervalSeconds: number;
+  timeoutSeconds: number;
+  failures: number;
+  startSeconds: number | null;
+}
+
+export interface LivenessRequest {
+  /** agent: the guest agent answers; tcp: the guest accepts a connection on `port`; http: a GET of `path` on `port` is answered with 200 to 399; command: a line for the guest's /bin/sh, run as root by the agent, ends with 0 */
+  kind: "agent" | "tcp" | "http" | "command";
+  /** of the guest; it must be forwarded */
+  port?: number;
+  /** http: default / */
+  path?: string;
+  command?: string;
+  /** between two checks; default 10 */
+  intervalSeconds?: number;
+  /** of one check; default 5 */
+  timeoutSeconds?: number;
+  /** in a row, until it counts; default 3 */
+  failures?: number;
+  /** after a start, until the first success; nothing counts before; default 180, emulated 600 */
+  startSeconds?: number;
+}
+
 export interface Machine {
   id: string;
   name: string;
@@ -277,6 +392,41 @@ export interface Machine {
   } | null;
   mac: string;
   autostart: boolean;
+  restart: {
+    /** on-failure: QEMU ended by itself, the guest panicked, or its check fails; always: also where the guest shut itself down. What its user stopped stays stopped */
+    policy: "no" | "on-failure" | "always";
+    attempts: number | null;
+  };
+  restarts: {
+    /** restarts since then */
+    count: number;
+    /** of them, without ten good minutes between */
+    inARow: number;
+    lastAt: string | null;
+    why: string | null;
+    dueAt: string | null;
+    /** not tried any more, as the policy says */
+    gaveUp: boolean;
+  } | null;
+  check: {
+    /** agent: the guest agent answers; tcp: the guest accepts a connection on `port`; http: a GET of `path` on `port` is answered with 200 to 399; command: a line for the guest's /bin/sh, run as root by the agent, ends with 0 */
+    kind: "agent" | "tcp" | "http" | "command";
+    port: number | null;
+    path: string | null;
+    command: string | null;
+    intervalSeconds: number;
+    timeoutSeconds: number;
+    failures: number;
+    startSeconds: number | null;
+  } | null;
+  liveness: {
+    /** waiting: it has not succeeded yet since the start */
+    state: "waiting" | "passing" | "failing";
+    since: string;
+    /** in a row, just now */
+    failures: number;
+    why: string | null;
+  } | null;
   telnetPort: number | null;
   pid: number | null;
   ready: boolean;
@@ -306,6 +456,29 @@ export interface MachineEdit {
   memoryMiB?: number;
   diskBytes?: number;
   autostart?: boolean;
+  restart?: {
+    /** on-failure: QEMU ended by itself, the guest panicked, or its check fails; always: also where the guest shut itself down. What its user stopped stays stopped */
+    policy: "no" | "on-failure" | "always";
+    /** on-failure: in a row, then it is given up; default 5 */
+    attempts?: number;
+  };
+  check?: {
+    /** agent: the guest agent answers; tcp: the guest accepts a connection on `port`; http: a GET of `path` on `port` is answered with 200 to 399; command: a line for the guest's /bin/sh, run as root by the agent, ends with 0 */
+    kind: "agent" | "tcp" | "http" | "command";
+    /** of the guest; it must be forwarded */
+    port?: number;
+    /** http: default / */
+    path?: string;
+    command?: string;
+    /** between two checks; default 10 */
+    intervalSeconds?: number;
+    /** of one check; default 5 */
+    timeoutSeconds?: number;
+    /** in a row, until it counts; default 3 */
+    failures?: number;
+    /** after a start, until the first success; nothing counts before; default 180, emulated 600 */
+    startSeconds?: number;
+  } | null;
   user?: string;
   kernelArguments?: string;
   telnet?: boolean;
@@ -355,11 +528,189 @@ export interface MachineRequest {
   env?: Record<string, string>;
   kernelArguments?: string;
   autostart?: boolean;
+  restart?: {
+    /** on-failure: QEMU ended by itself, the guest panicked, or its check fails; always: also where the guest shut itself down. What its user stopped stays stopped */
+    policy: "no" | "on-failure" | "always";
+    /** on-failure: in a row, then it is given up; default 5 */
+    attempts?: number;
+  };
+  check?: {
+    /** agent: the guest agent answers; tcp: the guest accepts a connection on `port`; http: a GET of `path` on `port` is answered with 200 to 399; command: a line for the guest's /bin/sh, run as root by the agent, ends with 0 */
+    kind: "agent" | "tcp" | "http" | "command";
+    /** of the guest; it must be forwarded */
+    port?: number;
+    /** http: default / */
+    path?: string;
+    command?: string;
+    /** between two checks; default 10 */
+    intervalSeconds?: number;
+    /** of one check; default 5 */
+    timeoutSeconds?: number;
+    /** in a row, until it counts; default 3 */
+    failures?: number;
+    /** after a start, until the first success; nothing counts before; default 180, emulated 600 */
+    startSeconds?: number;
+  };
   telnet?: boolean;
   start?: boolean;
-  /** with start: until ssh or the agent answers */
+  /** with start: until its check succeeds, or else ssh or the agent answers */
   wait?: boolean;
   waitSeconds?: number;
+}
+
+export interface MachineSnapshot {
+  name: string;
+  /** the machine's name */
+  machine: string;
+  createdAt: string;
+  /** what the machine was */
+  state: "running" | "suspended" | "stopped";
+  memory: {
+    /** id of the stored state: st- and 17 hexadecimal digits */
+    state: string;
+    /** memory that the guest had touched */
+    populatedMiB: number;
+    /** what the state takes on disk */
+    storedBytes: number;
+  } | null;
+  /** as the guest saw them, the root disk first; `layer` is a path in skepd's home */
+  disks: ({
+    sizeBytes: number;
+    layer: string | null;
+  })[];
+  /** what its disks' own layers and its memory take; layers below are shared */
+  storedBytes: number;
+  fileSystemsFrozen: boolean | null;
+  pauseMs: number | null;
+  parent: string | null;
+  /** the machine's disks go on from this one */
+  current: boolean;
+  problem: string | null;
+}
+
+export interface MachineSnapshotCreate {
+  /** default: snapshot-1 and on */
+  name?: string;
+  /** default true; false: only the disks, also of a machine that runs */
+  memory?: boolean;
+}
+
+export interface MachineSnapshotRestore {
+  /** default false: what the machine is now is first kept as a snapshot */
+  discard?: boolean;
+  /** the disks alone: the machine boots from them, as after a power cut */
+  cold?: boolean;
+  /** until ssh or the agent answers, where it runs then */
+  wait?: boolean;
+  waitSeconds?: number;
+}
+
+export interface MachineSnapshotRestored {
+  machine: {
+    id: string;
+    name: string;
+    state: "stopped" | "starting" | "running" | "paused" | "stopping" | "suspending" | "suspended" | "resuming" | "damaged";
+    reason: string | null;
+    image: string | null;
+    imageDigest: string | null;
+    from: string | null;
+    arch: "x86_64" | "aarch64";
+    cpus: number;
+    memoryMiB: number;
+    diskBytes: number;
+    firmware: "bios" | "uefi";
+    accelerator: string | null;
+    ports: ({
+      hostAddress: string;
+      hostPort: number;
+      guestPort: number;
+      protocol: "tcp" | "udp";
+      automatic: boolean;
+    })[];
+    dataDisks: {
+      sizeBytes: number;
+    }[];
+    volumes: ({
+      id: string;
+      role: "data" | "root" | "efi";
+      readOnly: boolean;
+      sizeBytes: number;
+      slot: number | null;
+      device: string | null;
+      detaching: boolean;
+    })[];
+    ssh: {
+      host: string;
+      port: number;
+      user: string;
+    } | null;
+    mac: string;
+    autostart: boolean;
+    restart: {
+      /** on-failure: QEMU ended by itself, the guest panicked, or its check fails; always: also where the guest shut itself down. What its user stopped stays stopped */
+      policy: "no" | "on-failure" | "always";
+      attempts: number | null;
+    };
+    restarts: {
+      /** restarts since then */
+      count: number;
+      /** of them, without ten good minutes between */
+      inARow: number;
+      lastAt: string | null;
+      why: string | null;
+      dueAt: string | null;
+      /** not tried any more, as the policy says */
+      gaveUp: boolean;
+    } | null;
+    check: {
+      /** agent: the guest agent answers; tcp: the guest accepts a connection on `port`; http: a GET of `path` on `port` is answered with 200 to 399; command: a line for the guest's /bin/sh, run as root by the agent, ends with 0 */
+      kind: "agent" | "tcp" | "http" | "command";
+      port: number | null;
+      path: string | null;
+      command: string | null;
+      intervalSeconds: number;
+      timeoutSeconds: number;
+      failures: number;
+      startSeconds: number | null;
+    } | null;
+    liveness: {
+      /** waiting: it has not succeeded yet since the start */
+      state: "waiting" | "passing" | "failing";
+      since: string;
+      /** in a row, just now */
+      failures: number;
+      why: string | null;
+    } | null;
+    telnetPort: number | null;
+    pid: number | null;
+    ready: boolean;
+    createdAt: string;
+    startedAt: string | null;
+    suspended: {
+      /** id of the stored state: st- and 17 hexadecimal digits */
+      state: string;
+      /** when the guest was stopped */
+      at: string;
+      /** memory that the guest had touched */
+      populatedMiB: number;
+      /** what the state takes on disk */
+      storedBytes: number;
+      /** from the guest's stop until all of it was on stable storage */
+      pauseMs: number;
+    } | null;
+    directory: string;
+    sockets: {
+      console: string;
+      control: string;
+    };
+  };
+  /** that it was set back to */
+  snapshot: string;
+  kept: string | null;
+  /** how it is now: went on where it was, boots from its disk, or rests */
+  how: "resumed" | "booted" | "suspended" | "stopped";
+  /** until the guest ran */
+  durationMs: number;
 }
 
 export interface MachineStats {
@@ -451,12 +802,41 @@ export interface RemoveRequest {
   keepVolumes?: boolean;
 }
 
+export interface RestartPolicy {
+  /** on-failure: QEMU ended by itself, the guest panicked, or its check fails; always: also where the guest shut itself down. What its user stopped stays stopped */
+  policy: "no" | "on-failure" | "always";
+  attempts: number | null;
+}
+
+export interface RestartRequest {
+  /** on-failure: QEMU ended by itself, the guest panicked, or its check fails; always: also where the guest shut itself down. What its user stopped stays stopped */
+  policy: "no" | "on-failure" | "always";
+  /** on-failure: in a row, then it is given up; default 5 */
+  attempts?: number;
+}
+
+export interface Restarts {
+  /** restarts since then */
+  count: number;
+  /** of them, without ten good minutes between */
+  inARow: number;
+  lastAt: string | null;
+  why: string | null;
+  dueAt: string | null;
+  /** not tried any more, as the policy says */
+  gaveUp: boolean;
+}
+
 export interface ResumeRequest {
   /** give up the stored memory and boot from the disk, as after a power cut */
   cold?: boolean;
   /** until ssh or the agent answers */
   wait?: boolean;
   waitSeconds?: number;
+  /** run the guest's own programs for this; default true */
+  hooks?: boolean;
+  /** for each of them; default 30 */
+  hookSeconds?: number;
 }
 
 export interface ResumeResult {
@@ -500,6 +880,41 @@ export interface ResumeResult {
     } | null;
     mac: string;
     autostart: boolean;
+    restart: {
+      /** on-failure: QEMU ended by itself, the guest panicked, or its check fails; always: also where the guest shut itself down. What its user stopped stays stopped */
+      policy: "no" | "on-failure" | "always";
+      attempts: number | null;
+    };
+    restarts: {
+      /** restarts since then */
+      count: number;
+      /** of them, without ten good minutes between */
+      inARow: number;
+      lastAt: string | null;
+      why: string | null;
+      dueAt: string | null;
+      /** not tried any more, as the policy says */
+      gaveUp: boolean;
+    } | null;
+    check: {
+      /** agent: the guest agent answers; tcp: the guest accepts a connection on `port`; http: a GET of `path` on `port` is answered with 200 to 399; command: a line for the guest's /bin/sh, run as root by the agent, ends with 0 */
+      kind: "agent" | "tcp" | "http" | "command";
+      port: number | null;
+      path: string | null;
+      command: string | null;
+      intervalSeconds: number;
+      timeoutSeconds: number;
+      failures: number;
+      startSeconds: number | null;
+    } | null;
+    liveness: {
+      /** waiting: it has not succeeded yet since the start */
+      state: "waiting" | "passing" | "failing";
+      since: string;
+      /** in a row, just now */
+      failures: number;
+      why: string | null;
+    } | null;
     telnetPort: number | null;
     pid: number | null;
     ready: boolean;
@@ -593,7 +1008,12 @@ export interface StoredObject {
   modifiedAt: string;
 }
 
-export type SuspendRequest = Record<string, never>;
+export interface SuspendRequest {
+  /** run the guest's own programs for this; default true */
+  hooks?: boolean;
+  /** for each of them; default 30 */
+  hookSeconds?: number;
+}
 
 export interface SuspendResult {
   machine: {
@@ -636,6 +1056,41 @@ export interface SuspendResult {
     } | null;
     mac: string;
     autostart: boolean;
+    restart: {
+      /** on-failure: QEMU ended by itself, the guest panicked, or its check fails; always: also where the guest shut itself down. What its user stopped stays stopped */
+      policy: "no" | "on-failure" | "always";
+      attempts: number | null;
+    };
+    restarts: {
+      /** restarts since then */
+      count: number;
+      /** of them, without ten good minutes between */
+      inARow: number;
+      lastAt: string | null;
+      why: string | null;
+      dueAt: string | null;
+      /** not tried any more, as the policy says */
+      gaveUp: boolean;
+    } | null;
+    check: {
+      /** agent: the guest agent answers; tcp: the guest accepts a connection on `port`; http: a GET of `path` on `port` is answered with 200 to 399; command: a line for the guest's /bin/sh, run as root by the agent, ends with 0 */
+      kind: "agent" | "tcp" | "http" | "command";
+      port: number | null;
+      path: string | null;
+      command: string | null;
+      intervalSeconds: number;
+      timeoutSeconds: number;
+      failures: number;
+      startSeconds: number | null;
+    } | null;
+    liveness: {
+      /** waiting: it has not succeeded yet since the start */
+      state: "waiting" | "passing" | "failing";
+      since: string;
+      /** in a row, just now */
+      failures: number;
+      why: string | null;
+    } | null;
     telnetPort: number | null;
     pid: number | null;
     ready: boolean;
@@ -1290,7 +1745,7 @@ export interface Operations {
     params: { body: StorageUp };
     response: Storage;
   };
-  /** Writes memory and device state to disk, and ends QEMU. The job's result is a SuspendResult; one that is cancelled leaves the machine running. */
+  /** Runs the guest's hooks, writes memory and device state to disk, and ends QEMU. The job's result is a SuspendResult; one that is cancelled leaves the machine running. */
   suspendMachine: {
     params: { path: { name: string }; body: SuspendRequest };
     response: Job;
