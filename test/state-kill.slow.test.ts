@@ -1,5 +1,5 @@
 import { after, before, describe, it } from "node:test";
-import { resumePoints, StateWorld, suspendPoints } from "./state-world.ts";
+import { freezePoints, resumePoints, StateWorld, suspendPoints } from "./state-world.ts";
 
 const rounds = Number(process.env.SKEP_KILL_ROUNDS ?? 60);
 const seed = Number(process.env.SKEP_KILL_SEED ?? 5);
@@ -24,12 +24,14 @@ before(async () => {
 });
 after(() => world[Symbol.asyncDispose]());
 
-describe(`kill -9 at any moment of suspend and resume (seed ${seed})`, () => {
+const points = { suspend: suspendPoints, resume: resumePoints, freeze: freezePoints };
+
+describe(`kill -9 at any moment of suspend, resume and freeze (seed ${seed})`, () => {
   const next = random(seed);
   for (let round = 1; round <= rounds; round += 1) {
-    const verb = next() < 0.6 ? "suspend" : "resume";
-    const points = verb === "suspend" ? suspendPoints : resumePoints;
-    const point = points[Math.floor(next() * points.length)] as string;
+    const chance = next();
+    const verb = chance < 0.4 ? "suspend" : chance < 0.65 ? "resume" : "freeze";
+    const point = points[verb][Math.floor(next() * points[verb].length)] as string;
     const afterMs = next() < 0.4 ? 0 : Math.floor(next() * longestMs);
     const what = round % qemuEvery === 0 ? "qemu" : "control";
     it(`round ${round}: ${what} dies ${afterMs} ms after "${point}" of ${verb}`, async () => {
@@ -37,6 +39,7 @@ describe(`kill -9 at any moment of suspend and resume (seed ${seed})`, () => {
       // What was not killed in time has done its work; what was killed has failed, or never answers.
       await world.ask({ verb, killAt: { what, point, afterMs } }).catch(() => undefined);
       await world.afterKill(what);
+      await world.ask({ verb: "give back" });
       await world.checkNothingLeft();
       await world.wake();
       await world.checkMarks();

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { killed, resumePoints, StateWorld, suspendPoints } from "./state-world.ts";
+import type { SkepError } from "@skep/base";
+import { freezePoints, killed, resumePoints, StateWorld, suspendPoints } from "./state-world.ts";
 import { eventually } from "./support.ts";
 
 let world: StateWorld;
@@ -37,9 +38,38 @@ describe("control that is killed at any step", () => {
       await world.checkNothingLeft();
     });
   }
+
+  for (const point of freezePoints) {
+    it(`of a freeze (${point}) leaves the machine running, and nothing of the frozen one`, async () => {
+      const killAt = { what: "control", point, afterMs: 0 } as const;
+      assert.equal(await world.ask({ verb: "freeze", killAt }), killed);
+      await world.open();
+      await world.checkNothingLeft();
+      assert.equal(await world.wake(), "running");
+      await world.checkMarks();
+      await world.writeRecord();
+      await world.checkDisk();
+    });
+  }
 });
 
 describe("QEMU that is killed", () => {
+  for (const point of ["freeze-copied", "freeze-stopped", "freeze-disks", "freeze-running"]) {
+    it(`while its machine is frozen (${point}) is a power cut`, async () => {
+      await world.writeRecord();
+      const killAt = { what: "qemu", point, afterMs: 0 } as const;
+      // Dead once it goes on, it has been frozen all the same.
+      await world.ask({ verb: "freeze", killAt }).catch((error: SkepError) => {
+        assert.equal(error.code, "QEMU_GONE", error.message);
+      });
+      await world.ask({ verb: "give back" });
+      await world.afterKill("qemu");
+      await world.checkNothingLeft();
+      assert.equal(await world.wake(), "stopped");
+      await world.checkMarks();
+    });
+  }
+
   for (const point of ["stopped", "packed", "committed"]) {
     it(`while its machine is suspended (${point}) is a power cut, unless the state was whole`, async () => {
       const killAt = { what: "qemu", point, afterMs: 0 } as const;

@@ -1,15 +1,35 @@
 /** A control process of its own, to be killed: machines and states of one home, asked over IPC. */
-import { writeFile } from "node:fs/promises";
+import { hash } from "node:crypto";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { openStates, removeState } from "@skep/arks";
+import { type Frozen, FrozenMachines, freezeMachine, openStates, removeState } from "@skep/arks";
 import { quietWork, toSkepError } from "@skep/base";
 import { ImageStore } from "@skep/images";
-import { Machines } from "@skep/machines";
+import { type LiveMachine, Machines } from "@skep/machines";
 
-export type Asked =
+/** Of the machine web, or of the one that is named. */
+export type Asked = { machine?: string } & (
   | { verb: "suspend" | "resume"; cold?: boolean; killAt?: KillAt; fill?: string }
-  | { verb: "create" | "get" | "close" | "start" | "stop" | "remove" }
-  | { verb: "exec"; script: string };
+  | { verb: "freeze"; killAt?: KillAt; failAt?: string; compare?: boolean }
+  | { verb: "give back" }
+  | { verb: "fork-many"; count: number; killAt?: KillAt }
+  | { verb: "create" | "get" | "close" | "start" | "stop" | "remove" | "list" }
+  | { verb: "snapshot"; snapshot: string; memory?: boolean; killAt?: KillAt }
+  | { verb: "restore"; snapshot: string; discard?: boolean; cold?: boolean; killAt?: KillAt }
+  | { verb: "remove-snapshot"; snapshot: string; killAt?: KillAt }
+  | { verb: "exec"; script: string }
+);
+
+/** What a freeze was, and the digests of the guest's memory at that instant, where asked for, and of the frozen file. */
+export interface FreezeAnswer {
+  id: string;
+  pauseMs: number;
+  populatedMiB: number;
+  layers: unknown;
+  memory: string | undefined;
+  frozen: string;
+}
 
 /** What dies by SIGKILL `afterMs` after a point was reached; the verb goes on meanwhile. */
 export interface KillAt {
@@ -23,13 +43,14 @@ export interface Answer {
   error?: { code: string; message: string };
 }
 
-const name = "web";
 const fillBytes = 72 * 1024 ** 2;
 const [home, runtime] = process.argv.slice(2) as [string, string];
 const loud = (fields: object, message: string) =>
   console.error(message, (fields as { err?: unknown }).err ?? "");
 const log = { debug() {}, info() {}, warn: loud, error: loud };
+let name = "web";
 let killAt: KillAt | undefined;
+let failAt: string | undefined;
 /** A file that takes all the room of its disk once the guest stands still. */
 let fill: string | undefined;
 
@@ -38,11 +59,25 @@ const machines = await Machines.open({
   runtime,
   images: new ImageStore({ home }),
   discardState: (id) => removeState(home, id),
+  frozenUnused: (id) => frozen.letGo(id),
   log,
   onEvent() {},
 });
 
+const frozen = new FrozenMachines({
+  home,
+  borrowed: () => machines.borrowed(),
+  admit: (machine, bytes) => machines.admitFrozen(machine, bytes),
+  log,
+});
+/** What was frozen and not given back. */
+const had: Frozen[] = [];
+
 async function reach(point: string): Promise<void> {
+  if (failAt === point) {
+    failAt = undefined;
+    throw new Error(`it fails at ${point}`);
+  }
   if (point === "stopped" && fill !== undefined) {
     await writeFile(fill, Buffer.alloc(fillBytes)).catch(() => undefined); // as much as goes in
     fill = undefined;
@@ -65,8 +100,48 @@ async function reach(point: string): Promise<void> {
 const states = await openStates({ home, machines, log, reach });
 await states.recover();
 
+/** What the machine's own firmware and screen have there is no memory of the guest. */
+const legacy = { start: 0xa_0000, end: 0x10_0000 };
+
+function digestOf(memory: Buffer): string {
+  memory.fill(0, legacy.start, legacy.end);
+  return hash("sha256", memory, "hex");
+}
+
+/** As the guest sees it, said by QEMU itself. */
+async function memoryOf(live: LiveMachine): Promise<string> {
+  const path = join(live.machine.runtime.qemu, "memory");
+  const size = live.machine.file.memoryMiB * 1024 ** 2;
+  await live.qmp.execute("pmemsave", { val: 0, size, filename: path });
+  const memory = await readFile(path);
+  await rm(path);
+  return digestOf(memory);
+}
+
+async function freeze(compare: boolean): Promise<FreezeAnswer> {
+  return await machines.withMachine(name, async (machine) => {
+    const live = machine.running();
+    let memory: string | undefined;
+    const made = await freezeMachine(live, {
+      frozen,
+      work: quietWork(),
+      disks: true,
+      slicesFrozen: false,
+      reach: async (point) => {
+        if (point === "freeze-disks" && compare) memory = await memoryOf(live);
+        await reach(point);
+      },
+    });
+    had.push(made.frozen);
+    const { id, ramPath } = made.frozen;
+    const { pauseMs, populatedMiB, layers } = made;
+    return { id, pauseMs, populatedMiB, layers, memory, frozen: digestOf(await readFile(ramPath)) };
+  });
+}
+
 async function answer(asked: Asked): Promise<unknown> {
   const work = quietWork();
+  name = asked.machine ?? "web";
   switch (asked.verb) {
     case "create":
       return await machines.create(
@@ -75,6 +150,8 @@ async function answer(asked: Asked): Promise<unknown> {
           image: "tiny",
           memoryMiB: 96,
           cpus: 1,
+          // On a host that is busy with other tests, a guest's first look at its timer may find it standing.
+          kernelArguments: "no_timer_check",
           dataDisks: [{ sizeBytes: 16 * 1024 ** 2 }],
           start: true,
           wait: true,
@@ -88,6 +165,13 @@ async function answer(asked: Asked): Promise<unknown> {
     case "resume":
       killAt = asked.killAt;
       return await states.resume(name, { cold: asked.cold ?? false }, work);
+    case "freeze":
+      killAt = asked.killAt;
+      failAt = asked.failAt;
+      return await freeze(asked.compare ?? false);
+    case "give back":
+      for (const one of had.splice(0)) await one[Symbol.asyncDispose]();
+      return undefined;
     case "start":
       return await machines.start(name, { wait: true }, work);
     case "stop":

@@ -1,9 +1,9 @@
 /** A tiny guest, and the process that steers it: what must hold whenever one of both was killed. */
 import assert from "node:assert/strict";
 import { type ChildProcess, fork } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Machine } from "@skep/api/schemas";
@@ -12,6 +12,15 @@ import type { Answer, Asked } from "./state-process.ts";
 import { eventually, Installation } from "./support.ts";
 
 export const suspendPoints = ["intent", "stopped", "device", "packed", "committed", "saved"];
+/** Until the fourth the disks are as they were. */
+export const freezePoints = [
+  "freeze-copied",
+  "freeze-stopped",
+  "freeze-copied-still",
+  "freeze-disks",
+  "freeze-running",
+  "freeze-made",
+];
 export const resumePoints = ["loaded", "resuming", "running"];
 
 /** Longer than any kill is put off. */
@@ -144,7 +153,14 @@ export class StateWorld implements AsyncDisposable {
     const states = await readdir(join(this.skep.home, "states")).catch(() => []);
     assert.deepEqual(states, suspended === null ? [] : [suspended.state]);
     const pids = await this.skep.qemuPids();
-    const memory = (await readdir("/dev/shm")).filter((name) => name === `skep-${id.slice(0, 8)}`);
+    const shared = await readdir("/dev/shm");
+    const memory = shared.filter((name) => name === `skep-${id.slice(0, 8)}`);
+    const home = hash("sha256", this.skep.home, "hex").slice(0, 12);
+    assert.deepEqual(
+      shared.filter((name) => name.includes(home)),
+      [],
+    );
+    assert.deepEqual(await this.frozen(), []);
     const short = id.replaceAll("-", "").slice(0, 8);
     const runs = state === "running";
     assert.equal(pids.length, runs ? 1 : 0, `${pids.length} QEMUs of a machine that is ${state}`);
@@ -153,6 +169,17 @@ export class StateWorld implements AsyncDisposable {
     if (!runs) return;
     const sockets = await readdir(join(this.skep.runtime, short));
     assert.ok(!sockets.includes("state.sock"), sockets.join(" "));
+  }
+
+  /** Ids of this home's frozen machines. */
+  async frozen(): Promise<string[]> {
+    const names = (await readdir("/dev/shm")).filter((name) => name.startsWith("skep-frozen-st-"));
+    const ids = names.map(async (name) => {
+      const record = await readFile(join("/dev/shm", name, "record.json"), "utf8").catch(() => "{}");
+      const { id, home } = JSON.parse(record) as { id?: string; home?: string };
+      return home === this.skep.home && id !== undefined ? [id] : [];
+    });
+    return (await Promise.all(ids)).flat();
   }
 
   /** Whatever it is, it runs afterwards; gives what it was. */

@@ -198,7 +198,8 @@ describe("Ctrl-C", () => {
     const { status, stderr } = await interrupted(["resume", "big"], /loading the memory of big\n/);
     assert.equal(status, 130, stderr);
     assert.match(stderr, /cancelling; big stays suspended unless/);
-    assert.equal((await skep.machine("big")).state, "suspended");
+    const { state, reason } = await skep.machine("big");
+    assert.deepEqual([state, reason], ["suspended", null]);
     assert.deepEqual(await skep.qemuPids(), []);
     assert.equal((await states()).length, 1);
     await skep.skep(["resume", "big"]);

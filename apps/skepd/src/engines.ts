@@ -1,4 +1,4 @@
-import { openStates, removeState } from "@skep/arks";
+import { openStates, removeState, type States } from "@skep/arks";
 import { ImageStore } from "@skep/images";
 import { Machines } from "@skep/machines";
 import type { DaemonOptions } from "./daemon.ts";
@@ -14,9 +14,15 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
   let known: Machines | undefined;
   const volumes = new VolumeService({ home, storaged, log, machineOf: (id) => known?.machineOf(id) });
   const discardState = (id: string) => removeState(home, id);
-  const machines = await Machines.open({ home, runtime, images, volumes, discardState, log, onEvent });
+  let stored: States | undefined;
+  const frozenUnused = async (id: string) => await stored?.frozenUnused(id);
+  const machines = await Machines.open({
+    ...{ home, runtime, images, volumes, log, onEvent },
+    ...{ discardState, frozenUnused },
+  });
   known = machines;
   const states = await openStates({ home, machines, log });
+  stored = states;
   // Verbs on the machines that it is about wait; others need not.
   const recovered = states.recover();
   return {

@@ -13,9 +13,11 @@ import {
 } from "./paths.ts";
 
 /** Makes a new state's temporary directory, 0700, and `$SKEP_HOME/states` where it is missing. */
-export async function beginState(home: string): Promise<{ id: string; directory: string }> {
+export async function beginState(
+  home: string,
+  id = newStateId(),
+): Promise<{ id: string; directory: string }> {
   await ensureDirectory(statesDirectory(home));
-  const id = newStateId();
   const directory = temporaryStateDirectory(home, id);
   await mkdir(directory, { mode: 0o700 });
   return { id, directory };

@@ -42,6 +42,11 @@ function words(value: string): string[] {
   return value.match(/(?:[^,]|,,)+/g) ?? [];
 }
 
+/** Whether the machine had the port of the guest's helper. */
+export function hasHelperPort({ devices }: HostRecord): boolean {
+  return devices.argv.some((device) => device.includes("name=org.skep.helper.0"));
+}
+
 /** What of `here` does not fit a state that was saved on `saved`, in words for people; empty: it fits. */
 export function differences(saved: HostRecord, here: HostRecord): string[] {
   const found: string[] = [];

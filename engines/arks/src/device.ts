@@ -6,7 +6,7 @@ import { Undo } from "@skep/base";
 import { fail } from "./errors.ts";
 import { statePaths } from "./paths.ts";
 import { damaged, readStored, stateOf } from "./stored.ts";
-import type { DeviceRecord, StateManifest } from "./types.ts";
+import type { DeviceForm, DeviceRecord, StateManifest } from "./types.ts";
 
 /** A machine's devices take about 1 MiB. */
 export const largestDevice = 64 * 1_048_576;
@@ -15,21 +15,21 @@ const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
 /**
- * Stores the device state that QEMU sends, compressed, and has it on the disk when it returns; on
+ * Stores a device state, compressed, and has it on the disk when it returns; on
  * failure no file is left. STATE_UNWRITABLE where it is larger than any could be.
  */
 export async function packDevice(options: {
-  /** A migration stream, to its end. */
-  from: AsyncIterable<Uint8Array> | Uint8Array;
+  /** What QEMU wrote, and how. */
+  from: Uint8Array;
+  form: DeviceForm;
   directory: string;
   signal?: AbortSignal;
 }): Promise<DeviceRecord> {
-  const { from, directory, signal } = options;
-  const bytes = from instanceof Uint8Array ? from : await collect(from, directory, signal);
-  if (bytes.length === 0) {
-    throw fail("STATE_UNWRITABLE", { state: stateOf(directory), why: "QEMU sent no device state" });
-  }
-  const stored = await compress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } });
+  const { from, form, directory, signal } = options;
+  const refuse = (why: string) => fail("STATE_UNWRITABLE", { state: stateOf(directory), why });
+  if (from.length === 0) throw refuse("QEMU wrote no device state");
+  if (from.length > largestDevice) throw refuse("its device state is larger than any can be");
+  const stored = await compress(from, { params: { [constants.ZSTD_c_compressionLevel]: 1 } });
   signal?.throwIfAborted();
   const path = statePaths(directory).device;
   await using undo = new Undo();
@@ -43,12 +43,12 @@ export async function packDevice(options: {
   }
   undo.keep();
   const sha256 = hash("sha256", stored, "hex");
-  return { form: "migration", codec: "zstd", bytes: bytes.length, storedBytes: stored.length, sha256 };
+  return { form, codec: "zstd", bytes: from.length, storedBytes: stored.length, sha256 };
 }
 
-async function collect(
+/** The whole of what QEMU sends; it is the guest's word how much that is. */
+export async function collectDevice(
   from: AsyncIterable<Uint8Array>,
-  directory: string,
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
   const parts: Uint8Array[] = [];
@@ -56,16 +56,13 @@ async function collect(
   for await (const part of from) {
     signal?.throwIfAborted();
     length += part.length;
-    if (length > largestDevice) {
-      const why = `QEMU sends more than ${largestDevice} bytes of device state`;
-      throw fail("STATE_UNWRITABLE", { state: stateOf(directory), why });
-    }
+    if (length > largestDevice) throw new Error(`QEMU sends more than ${largestDevice} bytes of devices`);
     parts.push(part);
   }
   return Buffer.concat(parts);
 }
 
-/** The migration stream, verified. STATE_DAMAGED. */
+/** What QEMU wrote, verified. STATE_DAMAGED. */
 export async function unpackDevice(options: {
   directory: string;
   manifest: StateManifest;

@@ -35,7 +35,7 @@ suite("a full disk", { skip: isRoot ? false : "mounting a small disk needs root"
   test("leaves nothing of a state's devices behind", async (t) => {
     const directory = await smallDisk(t, "1m");
     const from = seededBytes("devices", 4_000_000);
-    await assert.rejects(packDevice({ from, directory }), { code: "ENOSPC" });
+    await assert.rejects(packDevice({ from, form: "migration", directory }), { code: "ENOSPC" });
     assert.deepEqual(await readdir(directory), []);
   });
 

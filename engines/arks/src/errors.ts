@@ -18,12 +18,17 @@ export const stateErrors = {
   },
   STATE_DISK_SHORT: {
     message:
-      'no room to suspend machine "{machine}": its memory may need {needed}, {free} are free in {path}',
-    hint: "make room there, or stop the machine: skep stop {machine}",
+      'no room to store the memory of machine "{machine}": it may need {needed}, {free} are free in {path}',
+    hint: "make room there; a machine that is stopped needs none: skep stop {machine}",
     status: 507,
   },
   STATE_UNSAVED: {
     message: 'machine "{machine}" could not be suspended and runs on: {why}',
+    hint: "see: skep logs --qemu {machine}",
+    status: 500,
+  },
+  STATE_UNFROZEN: {
+    message: 'machine "{machine}" could not be frozen and runs on: {why}',
     hint: "see: skep logs --qemu {machine}",
     status: 500,
   },

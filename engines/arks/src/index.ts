@@ -1,12 +1,17 @@
 export { checkState } from "./check.ts";
 export { beginState, commitState, listStates, removeState } from "./commit.ts";
-export { devicesOf, differences } from "./compat.ts";
+export { devicesOf, differences, hasHelperPort } from "./compat.ts";
 export { packDevice, unpackDevice } from "./device.ts";
 export { diagnoseStates, type SuspendedMachine } from "./doctor.ts";
 export { stateErrors } from "./errors.ts";
+export { type FreezeOptions, type Freezing, freezeMachine } from "./freeze.ts";
+export { Frozen, FrozenMachines, type FrozenOptions } from "./frozen.ts";
+export type { FrozenRecord } from "./frozen-record.ts";
+export { frozenFromState } from "./frozen-state.ts";
 export { readManifest, writeManifest } from "./manifest.ts";
 export { openStates, type StatesOptions } from "./open.ts";
 export { type PackMemoryOptions, packMemory } from "./pack.ts";
+export { type PackedState, packFrozen } from "./pack-frozen.ts";
 export {
   isStateId,
   newStateId,
@@ -15,6 +20,7 @@ export {
   statePaths,
   statesDirectory,
 } from "./paths.ts";
+export type { Reach } from "./standstill.ts";
 export type { States } from "./states.ts";
 export type * from "./types.ts";
 export { type UnpackMemoryOptions, unpackMemory } from "./unpack.ts";

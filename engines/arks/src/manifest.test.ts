@@ -100,6 +100,19 @@ suite("the manifest of a state", () => {
     }
   });
 
+  test("of a snapshot of a copy with frozen services reads as it was written; nothing but true says that", async (t) => {
+    const { directory, manifest } = await copyState(t, whole);
+    manifest.kind = "snapshot";
+    manifest.device.form = "xen";
+    manifest.slicesFrozen = true;
+    await writeManifest(directory, manifest);
+    assert.deepEqual((await readManifest(directory)).manifest, manifest);
+    for (const other of [false, null, 1, "true"]) {
+      Object.assign(manifest, { slicesFrozen: other });
+      await assert.rejects(writeManifest(directory, manifest), { code: "STATE_UNWRITABLE" });
+    }
+  });
+
   const contradictions: [string, (manifest: StateManifest) => void][] = [
     ["memory.index.bytes", ({ memory }) => memory.index.bytes++],
     ["memory.chunks", ({ memory }) => memory.chunks++],

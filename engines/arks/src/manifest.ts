@@ -14,6 +14,7 @@ import {
   line,
   listOf,
   oneOf,
+  optional,
   pattern,
   record,
   type Shape,
@@ -32,28 +33,30 @@ const version = 1;
 const largestManifest = 1_048_576;
 const sha256 = pattern(/^[0-9a-f]{64}$/);
 
-const machine: Shape = (value, at) => {
+export const machineShape: Shape = (value, at) => {
   if (!isObject(value)) return `${at} is no object`;
   const id = pattern(/^[0-9a-f]{8}-[0-9a-f-]{27}$/);
   const name = pattern(/^[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?$/);
   return id(value.id, `${at}.id`) ?? name(value.name, `${at}.name`) ?? json(16)(value, at);
 };
 
+export const hostShape = record({
+  qemu: line(64),
+  machineType: line(64),
+  arch: oneOf("x86_64", "aarch64"),
+  accelerator: oneOf("tcg", "kvm", "hvf"),
+  cpuModel: line(4096),
+  cpuFeatures: listOf(line(128), 4096),
+  devices: record({ sha256, argv: listOf(line(8192), 4096) }),
+});
+
 const manifestShape = record({
   version: oneOf(version),
   id: pattern(/^st-[0-9a-f]{17}$/),
-  kind: oneOf("suspend"),
+  kind: oneOf("suspend", "snapshot"),
   createdAt: pattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z$/),
-  machine,
-  host: record({
-    qemu: line(64),
-    machineType: line(64),
-    arch: oneOf("x86_64", "aarch64"),
-    accelerator: oneOf("tcg", "kvm", "hvf"),
-    cpuModel: line(4096),
-    cpuFeatures: listOf(line(128), 4096),
-    devices: record({ sha256, argv: listOf(line(8192), 4096) }),
-  }),
+  machine: machineShape,
+  host: hostShape,
   memory: record({
     bytes: whole(1, largestMemory),
     chunkBytes: oneOf(chunkBytes),
@@ -65,13 +68,14 @@ const manifestShape = record({
     packBytes: whole(0, largestMemory),
   }),
   device: record({
-    form: oneOf("migration"),
+    form: oneOf("migration", "xen"),
     codec: oneOf("zstd"),
     bytes: whole(1, largestDevice),
     storedBytes: whole(1, 2 * largestDevice),
     sha256,
   }),
   pauseMs: atLeastZero,
+  slicesFrozen: optional(oneOf(true)),
 });
 
 /** What no field alone tells. */

@@ -1,10 +1,10 @@
-/** A thread that packs or unpacks chunks of guest memory; memory-threads.ts starts it and says what to do. */
+/** A thread that packs, unpacks or copies guest memory; memory-threads.ts starts it and says what to do. */
 import { hash } from "node:crypto";
 import { openSync, readSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { bytesOfChunk, pageBytes } from "./index-codec.ts";
-import type { Answer, Job, PackedBatch, ThreadData } from "./memory-threads.ts";
+import type { Answer, Job, PackedBatch, Piece, ThreadData } from "./memory-threads.ts";
 import { chunkBytes, type MemoryRow } from "./types.ts";
 
 const compression = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
@@ -25,7 +25,10 @@ parentPort?.on("message", (job: Job) => {
 
 function perform(job: Job): Answer {
   try {
-    return "pack" in job ? { packed: pack(job.pack) } : { damages: unpack(job.unpack) };
+    if ("pack" in job) return { packed: pack(job.pack) };
+    if ("unpack" in job) return { damages: unpack(job.unpack) };
+    copy(job.copy);
+    return { copied: true };
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;
     return { error: { message, code } };
@@ -85,6 +88,17 @@ function unpackChunk(stored: Buffer, size: number, row: MemoryRow): string | und
 function decompress(stored: Buffer, size: number): Buffer {
   const params = { [constants.ZSTD_d_windowLogMax]: largestWindowLog };
   return zstdDecompressSync(stored, { maxOutputLength: size, chunkSize: 262_144, params });
+}
+
+/** Zeros too: what was there before may be something else. */
+function copy(pieces: readonly Piece[]): void {
+  for (const { from, to, bytes } of pieces) {
+    for (let done = 0; done < bytes; done += raw.length) {
+      const part = raw.subarray(0, Math.min(raw.length, bytes - done));
+      readWhole(part, from + done);
+      if (into !== null) writeWhole(into, part, to + done);
+    }
+  }
 }
 
 /** Writes runs of pages that are not zero, so that what was a hole is one again. */

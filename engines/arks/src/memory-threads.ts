@@ -4,15 +4,24 @@ import type { MemoryRow } from "./types.ts";
 
 /** What a thread works on. */
 export interface ThreadData {
-  /** Read: the memory to be packed, or the pack. */
+  /** Read: the memory to be packed or copied, or the pack. */
   from: string;
-  /** Written: the memory; null where chunks are only verified. */
+  /** Written: the memory, or its copy; null where chunks are packed or only verified. */
   into: string | null;
   memoryBytes: number;
 }
 
+/** Bytes to copy as they are. */
+export interface Piece {
+  /** Where they begin in what is read. */
+  from: number;
+  /** Where they begin in what is written. */
+  to: number;
+  bytes: number;
+}
+
 /** Chunks to pack, ascending, or rows to unpack, whose ranges follow each other; at least one. */
-export type Job = { pack: number[] } | { unpack: MemoryRow[] };
+export type Job = { pack: number[] } | { unpack: MemoryRow[] } | { copy: Piece[] };
 
 export interface PackedBatch {
   rows: Omit<MemoryRow, "offset">[];
@@ -23,12 +32,16 @@ export interface PackedBatch {
 export type Answer =
   | { packed: PackedBatch }
   | { damages: { row: MemoryRow; why: string }[] }
+  | { copied: true }
   | { error: { message: string; code: string | undefined } };
 
 /** Beside compression there is little to do; more than two gain little, and take the guests' cores. */
 const mostThreads = 2;
 /** Chunks that one job holds: with all jobs that wait, some 30 MiB. */
 export const chunksPerJob = 4;
+
+/** Copies of one job: small enough that all threads end at about the same time. */
+const copiedPerJob = 4 * 1_048_576;
 
 interface Thread {
   worker: Worker;
@@ -83,6 +96,10 @@ export class MemoryThreads implements AsyncDisposable {
     while (asked.length > 0) await takeNext();
   }
 
+  async copy(pieces: Iterable<Piece>, signal: AbortSignal | undefined): Promise<void> {
+    await this.perform(copyJobs(pieces), signal, () => {});
+  }
+
   #ask(job: Job): Promise<Answer> {
     const thread = this.#threads.reduce((best, one) =>
       one.waiting.length < best.waiting.length ? one : best,
@@ -106,4 +123,22 @@ export class MemoryThreads implements AsyncDisposable {
 /** Cuts a list into jobs' parts. */
 export function* inParts<T>(list: readonly T[]): Generator<T[]> {
   for (let at = 0; at < list.length; at += chunksPerJob) yield list.slice(at, at + chunksPerJob);
+}
+
+function* copyJobs(pieces: Iterable<Piece>): Generator<Job> {
+  let copy: Piece[] = [];
+  let bytes = 0;
+  for (const piece of pieces) {
+    for (let done = 0; done < piece.bytes; ) {
+      const part = Math.min(piece.bytes - done, copiedPerJob - bytes);
+      copy.push({ from: piece.from + done, to: piece.to + done, bytes: part });
+      done += part;
+      bytes += part;
+      if (bytes < copiedPerJob) continue;
+      yield { copy };
+      copy = [];
+      bytes = 0;
+    }
+  }
+  if (copy.length > 0) yield { copy };
 }

@@ -1,10 +1,11 @@
-import { lchown } from "node:fs/promises";
+import { constants } from "node:fs";
+import { type FileHandle, lchown, open, rm } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import type { LiveMachine } from "@skep/machines";
+import type { LiveMachine, Machine } from "@skep/machines";
 import { connectUnix, type QmpEvent } from "@skep/qmp";
-import { packDevice } from "./device.ts";
-import type { DeviceRecord } from "./types.ts";
+import { collectDevice } from "./device.ts";
+import type { DeviceForm } from "./types.ts";
 
 /** Bytes a second: no limit. QEMU's own would stretch the pause. */
 const unlimited = 2 ** 36;
@@ -28,15 +29,38 @@ function migrationEnd({ qmp }: LiveMachine, signal: AbortSignal): Promise<QmpEve
   return end;
 }
 
-/** Writes the device state of a machine that stands still into a state's directory. */
-export async function saveDevices(
-  live: LiveMachine,
-  directory: string,
-  signal: AbortSignal,
-): Promise<DeviceRecord> {
-  const { file, runtime } = live.machine;
+/** Where QEMU writes its device state to us. */
+function outgoingSocket({ runtime }: Machine): string {
+  return join(runtime.directory, "state.sock");
+}
+
+/** Where QEMU writes its device state as for Xen: in its own directory, as the user it runs as. */
+function outgoingFile({ runtime }: Machine): string {
+  return join(runtime.qemu, "devices");
+}
+
+/** Removes what one who saves devices leaves when it is killed. */
+export async function clearOutgoing(machine: Machine): Promise<void> {
+  for (const path of [outgoingSocket(machine), outgoingFile(machine)]) await rm(path, { force: true });
+}
+
+/** How the devices of a running machine are saved: a migration would take all of borrowed memory along. */
+export function deviceForm({ frozen }: LiveMachine): DeviceForm {
+  return frozen === null ? "migration" : "xen";
+}
+
+/** The device state of a machine that stands still, in its `deviceForm`. */
+export async function readDevices(live: LiveMachine, signal: AbortSignal): Promise<Buffer> {
+  await clearOutgoing(live.machine);
+  return deviceForm(live) === "migration"
+    ? await migrateDevices(live, signal)
+    : await dumpDevices(live, signal);
+}
+
+async function migrateDevices(live: LiveMachine, signal: AbortSignal): Promise<Buffer> {
+  const { file } = live.machine;
   await prepareMigration(live, signal);
-  const path = join(runtime.directory, "state.sock");
+  const path = outgoingSocket(live.machine);
   const server = createServer();
   const connected = Promise.withResolvers<Socket>();
   connected.promise.catch(() => undefined);
@@ -53,17 +77,58 @@ export async function saveDevices(
     await live.qmp.execute("migrate", { uri: `unix:${path}` }, { signal });
     const socket = await connected.promise;
     try {
-      const stored = packDevice({ from: socket, directory, signal });
-      stored.catch(() => undefined);
+      const collected = collectDevice(socket, signal);
+      collected.catch(() => undefined);
       const { data } = await end;
       if (data.status !== "completed") throw new Error(`QEMU's migration has ${data.status}`);
-      return await stored;
+      return await collected;
     } finally {
       socket.destroy();
     }
   } finally {
     server.close(); // and with it goes the socket's file
   }
+}
+
+/** Not as a part of a live migration (`live`): its disks stay in use. */
+async function dumpDevices(live: LiveMachine, signal: AbortSignal): Promise<Buffer> {
+  const path = outgoingFile(live.machine);
+  try {
+    const request = { filename: path, live: false };
+    await live.qmp.execute("xen-save-devices-state", request, { signal, timeoutMs: migrationLimitMs });
+    // QEMU owns the directory: neither a link nor a pipe may be there for us.
+    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      if (!(await file.stat()).isFile()) throw new Error(`QEMU has put something else at ${path}`);
+      return await collectDevice(partsOf(file), signal);
+    } finally {
+      await file.close();
+    }
+  } finally {
+    await rm(path, { force: true });
+  }
+}
+
+const partBytes = 1_048_576;
+
+async function* partsOf(file: FileHandle): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(partBytes) });
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+  }
+}
+
+const headerBytes = 8;
+const configurationSection = 7;
+
+/**
+ * Whether a device state begins with the machine's configuration, as QEMU expects it unless it is told
+ * otherwise (`-global migration.send-configuration=off`; migration/savevm.c). What is written for Xen does not,
+ * nor does whatever a QEMU writes that was told so for its own start.
+ */
+export function hasConfiguration(state: Uint8Array): boolean {
+  return state[headerBytes] === configurationSection;
 }
 
 /** Loads a device state into a QEMU that was started with `-incoming defer`. */

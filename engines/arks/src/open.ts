@@ -4,11 +4,13 @@ import type { Machine, MachineFile, Machines } from "@skep/machines";
 import { listStates, removeState } from "./commit.ts";
 import { diagnoseStates } from "./doctor.ts";
 import { fail } from "./errors.ts";
+import { FrozenMachines } from "./frozen.ts";
 import { runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { recoverMachine } from "./recover.ts";
 import { bootInstead, resumeMachine } from "./resume.ts";
+import type { Reach } from "./standstill.ts";
 import type { States } from "./states.ts";
-import { type Reach, suspendMachine } from "./suspend.ts";
+import { suspendMachine } from "./suspend.ts";
 import type { HostRecord } from "./types.ts";
 
 export interface StatesOptions {
@@ -24,8 +26,16 @@ export interface StatesOptions {
  * their `discardState`, and call `recover` before anybody asks for a verb.
  */
 export async function openStates(options: StatesOptions): Promise<States> {
-  const { states, temporary } = await listStates(options.home);
-  return new HomeStates(options, [...states, ...temporary]);
+  const { home, machines, log } = options;
+  const { states, temporary } = await listStates(home);
+  const frozen = new FrozenMachines({
+    home,
+    borrowed: () => machines.borrowed(),
+    admit: (name, bytes) => machines.admitFrozen(name, bytes),
+    log,
+  });
+  await frozen.sweepDrafts();
+  return new HomeStates(options, frozen, [...states, ...temporary]);
 }
 
 class HomeStates implements States {
@@ -33,14 +43,20 @@ class HomeStates implements States {
   readonly #machines: Machines;
   readonly #log: StatesOptions["log"];
   readonly #reach: Reach;
+  readonly #frozen: FrozenMachines;
   /** All that was there before this process made any. */
   readonly #earlier: string[];
 
-  constructor({ home, machines, log, reach = () => {} }: StatesOptions, earlier: string[]) {
+  constructor(
+    { home, machines, log, reach = () => {} }: StatesOptions,
+    frozen: FrozenMachines,
+    earlier: string[],
+  ) {
     this.#home = home;
     this.#machines = machines;
     this.#log = log;
     this.#reach = reach;
+    this.#frozen = frozen;
     this.#earlier = earlier;
   }
 
@@ -49,7 +65,9 @@ class HomeStates implements States {
     const suspend = async (machine: Machine) => {
       if (machine.state !== "suspended") {
         checkRuns(machine);
-        await withSuspendHooks(machine, request, work, () => suspendMachine(machine, work, this.#reach));
+        await withSuspendHooks(machine, request, work, () =>
+          suspendMachine(machine, { work, reach: this.#reach, frozen: this.#frozen }),
+        );
       }
       return machine.view();
     };
@@ -82,17 +100,17 @@ class HomeStates implements States {
   }
 
   async recover(): Promise<void> {
-    const halfDone = this.#machines.files().files.filter(({ suspended }) => suspended !== null);
     await Promise.all(
-      halfDone.map(({ name }) =>
+      this.#machines.files().files.map(({ name }) =>
         this.#machines.withMachine(name, recoverMachine).catch((error: unknown) => {
-          this.#log.error({ machine: name, err: error }, "cannot bring its suspend in order");
+          this.#log.error({ machine: name, err: error }, "cannot bring its state in order");
         }),
       ),
     );
     const { files, damaged } = this.#machines.files();
     // A machine that cannot be read may be mended, and then wants its state.
     if (damaged.length > 0) return;
+    await this.#frozen.sweep();
     const named = new Set(files.map(({ suspended }) => suspended?.state));
     for (const id of this.#earlier.filter((state) => !named.has(state))) {
       await removeState(this.#home, id).catch((error: unknown) =>
@@ -112,6 +130,10 @@ class HomeStates implements States {
     }
     if (kind === "machine.resume") return state === "running" ? "finished" : "undone";
     return undefined;
+  }
+
+  async frozenUnused(id: string): Promise<void> {
+    await this.#frozen.letGo(id);
   }
 
   async doctor(thorough: boolean): Promise<Check[]> {

@@ -1,18 +1,22 @@
 import { exists } from "@skep/base";
 import { endQemu, type Machine, type SuspendedState } from "@skep/machines";
+import { recoverHold } from "./hold.ts";
 import { readManifest } from "./manifest.ts";
+import { clearOutgoing } from "./migration.ts";
 import { stateDirectory } from "./paths.ts";
 import { giveUp } from "./resume.ts";
-import { goOn, sizes } from "./suspend.ts";
+import { goOn } from "./standstill.ts";
+import { sizes } from "./suspend.ts";
 
 /**
  * Brings in order what an earlier process left half done, within a turn of the machine: it is suspended as a
- * whole, or it was never stopped.
+ * whole, or it was never stopped; one that was held still for a moment goes on.
  */
 export async function recoverMachine(machine: Machine): Promise<void> {
   const { suspended, name } = machine.file;
-  if (suspended === null) return;
   const { live, context } = machine;
+  if (live !== undefined) await clearOutgoing(machine);
+  if (suspended === null) return await recoverHold(machine);
   // A QEMU whose monitor does not answer: nothing can be said of its guest.
   if (live === undefined && !machine.atRest) return;
   const runs = live !== undefined && (await live.qmp.execute("query-status")).running;

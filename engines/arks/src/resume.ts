@@ -10,13 +10,14 @@ import {
 } from "@skep/machines";
 import { setClock } from "./clock.ts";
 import { removeState } from "./commit.ts";
+import { hasHelperPort } from "./compat.ts";
 import { unpackDevice } from "./device.ts";
 import { fail } from "./errors.ts";
 import { checkFits, hostRecord } from "./host-record.ts";
 import { readManifest } from "./manifest.ts";
-import { loadDevices } from "./migration.ts";
+import { hasConfiguration, loadDevices } from "./migration.ts";
 import { stateDirectory } from "./paths.ts";
-import type { Reach } from "./suspend.ts";
+import type { Reach } from "./standstill.ts";
 import type { StateManifest } from "./types.ts";
 import { unpackMemory } from "./unpack.ts";
 
@@ -38,9 +39,12 @@ export async function resumeMachine(
   const { version } = await machine.context.programs.get(machine.file.arch);
   const { arch, machineType } = machine.file;
   checkFits(machine, manifest, { qemu: version, arch, machineType });
+  const state = await unpackDevice({ directory, manifest });
   let told = false;
   try {
     await launchIncoming(machine, work, {
+      deviceForm: hasConfiguration(state) ? "migration" : "xen",
+      helper: hasHelperPort(manifest.host),
       fill: (ramPath, signal) => {
         const onProgress = (done: number, total: number) =>
           work.report({ phase: `loading the memory of ${machine.name}`, done, total, unit: "bytes" });
@@ -48,7 +52,7 @@ export async function resumeMachine(
       },
       async load(live) {
         checkFits(machine, manifest, await hostRecord(live, work.signal));
-        await load(live, directory, manifest, work.signal);
+        await load(live, state, work.signal);
         await reach("loaded");
         work.signal.throwIfAborted();
         await machine.save({ suspended: { ...suspended, phase: "resuming" } });
@@ -63,7 +67,8 @@ export async function resumeMachine(
   } catch (error) {
     if (told) await giveUp(machine, suspended.state);
     else if (machine.file.suspended?.phase === "resuming") await machine.save({ suspended });
-    machine.setState(machine.restState, machine.reason);
+    // Who cancelled it knows why it sleeps on.
+    machine.setState(machine.restState, work.signal.aborted ? null : machine.reason);
     throw error;
   }
   await reach("running");
@@ -110,13 +115,7 @@ async function readOwnManifest(
   return manifest;
 }
 
-async function load(
-  live: LiveMachine,
-  directory: string,
-  manifest: StateManifest,
-  signal: AbortSignal,
-): Promise<void> {
-  const state = await unpackDevice({ directory, manifest });
+async function load(live: LiveMachine, state: Uint8Array, signal: AbortSignal): Promise<void> {
   try {
     await loadDevices(live, state, signal);
   } catch (error) {

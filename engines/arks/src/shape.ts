@@ -36,6 +36,17 @@ export const listOf =
     return first(value.map((one, index) => () => shape(one, `${at}[${index}]`)));
   };
 
+export const orNull =
+  (shape: Shape): Shape =>
+  (value, at) =>
+    value === null ? undefined : shape(value, at);
+
+/** A field that may be missing. */
+export const optional =
+  (shape: Shape): Shape =>
+  (value, at) =>
+    value === undefined ? undefined : shape(value, at);
+
 /** An object with exactly these fields. */
 export const record =
   (fields: Readonly<Record<string, Shape>>): Shape =>

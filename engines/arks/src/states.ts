@@ -20,6 +20,8 @@ export interface States {
    * did not concern a suspended machine.
    */
   recoverJob(kind: string, name: string): Promise<"finished" | "undone" | undefined>;
+  /** No machine borrows the memory of that frozen machine any more: unless a verb needs it, it goes. */
+  frozenUnused(id: string): Promise<void>;
   /** Of suspended machines that could not be resumed here, and of damaged states (`diagnoseStates`). */
   doctor(thorough: boolean): Promise<Check[]>;
 }

@@ -1,46 +1,38 @@
-import { stat, statfs } from "node:fs/promises";
-import { join } from "node:path";
-import { formatSize, SkepError, type Work } from "@skep/base";
-import {
-  endQemu,
-  failMachine,
-  type LiveMachine,
-  type Machine,
-  memoryDirectory,
-  volumesReady,
-} from "@skep/machines";
-import { setClock } from "./clock.ts";
+import { stat } from "node:fs/promises";
+import { SkepError, Undo, type Work } from "@skep/base";
+import { endQemu, failMachine, type LiveMachine, type Machine, volumesReady } from "@skep/machines";
 import { beginState, commitState, removeState } from "./commit.ts";
+import { packDevice } from "./device.ts";
 import { fail } from "./errors.ts";
+import type { FrozenMachines } from "./frozen.ts";
 import { hostRecord } from "./host-record.ts";
 import { writeManifest } from "./manifest.ts";
-import { saveDevices } from "./migration.ts";
+import { copyMemory, type MemoryCopy, ramOf } from "./memory-copy.ts";
+import { deviceForm, readDevices } from "./migration.ts";
 import { packMemory } from "./pack.ts";
-import { statesDirectory } from "./paths.ts";
-import type { DeviceRecord, JsonValue, MemoryRecord, StateManifest } from "./types.ts";
-
-/** Called between steps; tests end a process there. */
-export type Reach = (point: string) => Promise<void> | void;
+import { newStateId, statesDirectory } from "./paths.ts";
+import { checkRoom } from "./room.ts";
+import { agentIsThere, flush, goOn, isGone, type Reach, savedMachine, standStill } from "./standstill.ts";
+import type { DeviceRecord, MemoryRecord, StateManifest } from "./types.ts";
 
 const mebibyte = 1024 ** 2;
-/** Idle guests' memory shrinks to less than a third; where more is needed, it is found out while packing. */
-const leastShare = 1 / 4;
-const spareBytes = 32 * mebibyte;
-/** Stopping flushes every disk, and a volume's server may be just coming back. */
-const stopLimitMs = 60_000;
 
 /**
  * Saves a running machine and ends its QEMU, within a turn of the machine. The rename of the state's
  * directory is the one point that counts: what fails before it, or is cancelled, has the guest go on and
  * leaves nothing; nothing after it can be cancelled.
  */
-export async function suspendMachine(machine: Machine, work: Work, reach: Reach): Promise<void> {
+export async function suspendMachine(
+  machine: Machine,
+  { work, reach, frozen }: { work: Work; reach: Reach; frozen: FrozenMachines },
+): Promise<void> {
   const live = machine.running();
   const { home } = machine.context;
-  const ramPath = join(memoryDirectory(machine.file.id), "ram");
-  await volumesReady(machine, work.signal);
-  await checkRoom(machine, ramPath);
-  const host = await hostRecord(live, work.signal);
+  const { signal } = work;
+  await volumesReady(machine, signal);
+  const { blocks } = await stat(ramOf(live));
+  await checkRoom(home, machine.name, blocks * 512);
+  const host = await hostRecord(live, signal);
   const agent = await agentIsThere(live);
   const { id, directory } = await beginState(home);
   try {
@@ -50,38 +42,40 @@ export async function suspendMachine(machine: Machine, work: Work, reach: Reach)
     await machine.save({ suspended: { ...intent, at: new Date().toISOString(), ...none } });
     await reach("intent");
     work.report({ phase: `suspending ${machine.name}` });
-    await flush(live, work.signal);
+    await using source = await memorySource(live, frozen, signal);
+    await flush(live, signal);
+    await source.copy?.begin();
     const stopped = performance.now();
     const at = new Date().toISOString();
-    await live.qmp.execute("stop", {}, { timeoutMs: stopLimitMs, signal: work.signal });
+    await standStill(live, signal);
     await reach("stopped");
-    const device = await saveDevices(live, directory, work.signal);
+    const stream = await readDevices(live, signal);
+    const device = await packDevice({ from: stream, form: deviceForm(live), directory, signal });
     const pauseMs = Math.round(performance.now() - stopped);
     await reach("device");
+    await source.copy?.finish();
     const memory = await packMemory({
-      ramPath,
+      ramPath: source.ramPath,
       memoryBytes: machine.file.memoryMiB * mebibyte,
       directory,
-      signal: work.signal,
+      signal,
       onProgress: (done, total) =>
         work.report({ phase: `storing the memory of ${machine.name}`, done, total, unit: "bytes" }),
     });
     await reach("packed");
-    const { suspended: _, ...file } = machine.file;
-    const saved = JSON.parse(JSON.stringify(file)) as StateManifest["machine"] & JsonValue;
     const manifest: StateManifest = {
       version: 1,
       id,
       kind: "suspend",
       createdAt: at,
-      machine: saved,
+      machine: savedMachine(live),
       host,
       memory,
       device,
       pauseMs,
     };
     const digest = await writeManifest(directory, manifest);
-    work.signal.throwIfAborted();
+    signal.throwIfAborted();
     if (!live.alive) throw failMachine("QEMU_GONE", { name: machine.name, reason: "QEMU ended" });
     await commitState(home, id);
     await reach("committed");
@@ -95,6 +89,33 @@ export async function suspendMachine(machine: Machine, work: Work, reach: Reach)
   machine.setState("suspended");
 }
 
+/** Where memory is packed from: a file that QEMU shares, or a copy that has all that it has borrowed or is its own. */
+interface MemorySource extends AsyncDisposable {
+  ramPath: string;
+  copy?: MemoryCopy;
+}
+
+async function memorySource(
+  live: LiveMachine,
+  frozen: FrozenMachines,
+  signal: AbortSignal,
+): Promise<MemorySource> {
+  const undo = new Undo();
+  const dispose = { [Symbol.asyncDispose]: () => undo[Symbol.asyncDispose]() };
+  if (live.frozen === null) return { ramPath: ramOf(live), ...dispose };
+  try {
+    await frozen.admit(live.machine.name, (await stat(ramOf(live))).blocks * 512);
+    const draft = await frozen.begin(newStateId());
+    undo.push(() => draft[Symbol.asyncDispose]());
+    const copy = await copyMemory(live, draft.ramPath, signal);
+    undo.push(() => copy[Symbol.asyncDispose]());
+    return { ramPath: draft.ramPath, copy, ...dispose };
+  } catch (error) {
+    await undo[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
 /** As `machine.json` and the faces have it. */
 export function sizes(
   memory: MemoryRecord,
@@ -104,31 +125,6 @@ export function sizes(
     populatedMiB: Math.round(memory.populatedBytes / mebibyte),
     storedBytes: memory.packBytes + memory.index.bytes + device.storedBytes,
   };
-}
-
-async function checkRoom(machine: Machine, ramPath: string): Promise<void> {
-  const { home } = machine.context;
-  const needed = (await stat(ramPath)).blocks * 512 * leastShare + spareBytes;
-  const { bavail, bsize } = await statfs(statesDirectory(home)).catch(() => statfs(home));
-  if (bavail * bsize >= needed) return;
-  const [free, what] = [formatSize(bavail * bsize), formatSize(Math.round(needed))];
-  throw fail("STATE_DISK_SHORT", { machine: machine.name, needed: what, free, path: statesDirectory(home) });
-}
-
-async function agentIsThere({ qmp }: LiveMachine): Promise<boolean> {
-  const chardevs = await qmp.execute("query-chardev");
-  return chardevs.some(({ label, "frontend-open": open }) => label === "agent" && open);
-}
-
-/** What is flushed while the guest runs is not waited for while it stands still. */
-async function flush({ machine, qmp }: LiveMachine, signal: AbortSignal): Promise<void> {
-  const { disk, dataDisks, volumes } = machine.file;
-  const nodes = [
-    ...(disk === null ? [] : ["root"]),
-    ...dataDisks.map((_, index) => `data-${index}`),
-    ...volumes.filter(({ readOnly }) => !readOnly).map(({ id }) => id),
-  ];
-  for (const node of nodes) await qmp.hmp(`qemu-io ${node} flush`, { timeoutMs: stopLimitMs, signal });
 }
 
 /**
@@ -145,10 +141,8 @@ async function takeBack(
   const { context, name } = machine;
   const removed = await removeState(context.home, id).then(() => true, notTakenBack(machine, "state"));
   const forgotten = await machine.save({ suspended: null }).then(() => true, notTakenBack(machine, "record"));
-  if (!live.alive) {
-    await live.gone;
-    return failMachine("QEMU_GONE", { name, reason: machine.reason ?? "QEMU ended" }, { cause: error });
-  }
+  const gone = await isGone(live, error);
+  if (gone !== undefined) return gone;
   if (!removed && !forgotten) {
     machine.setState("paused", "its suspend could not be taken back: see skepd.log");
     return error;
@@ -171,15 +165,4 @@ function notTakenBack(machine: Machine, what: string): (error: unknown) => false
     machine.context.log.error({ machine: machine.name, err: error }, `cannot take back the ${what}`);
     return false;
   };
-}
-
-/** Has a guest go on that was stopped for its state to be saved. */
-export async function goOn(live: LiveMachine, agent: boolean): Promise<void> {
-  const { status } = await live.qmp.execute("query-migrate");
-  if (status !== undefined && !["completed", "failed", "cancelled", "none"].includes(status)) {
-    await live.qmp.execute("migrate_cancel");
-  }
-  await live.qmp.execute("cont");
-  live.machine.setState("running");
-  if (agent) await setClock(live, AbortSignal.timeout(stopLimitMs));
 }

@@ -115,7 +115,11 @@ export async function copyState(test: Cleanup, state: MadeState): Promise<MadeSt
 /** Packs memory and devices into a temporary directory; its manifest is not written yet. */
 export async function fillState(id: string, directory: string, ramPath: string): Promise<StateManifest> {
   const memory = await packMemory({ ramPath, memoryBytes: smallMemory.bytes, directory });
-  const device = await packDevice({ from: seededBytes("device", 700_000), directory });
+  const device = await packDevice({
+    from: seededBytes("device", 700_000),
+    form: "migration",
+    directory,
+  });
   return {
     version: 1,
     id,

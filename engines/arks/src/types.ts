@@ -45,10 +45,15 @@ export interface MemoryRecord {
   packBytes: number;
 }
 
+/**
+ * How QEMU wrote its devices: `migration` is a migration stream with x-ignore-shared, which holds no guest
+ * memory; `xen` is what it writes for Xen, the devices alone, whatever its memory is made of.
+ */
+export type DeviceForm = "migration" | "xen";
+
 /** The device state as `device.zst` holds it. */
 export interface DeviceRecord {
-  /** `migration`: a migration stream with x-ignore-shared, which holds no memory. */
-  form: "migration";
+  form: DeviceForm;
   codec: "zstd";
   /** Of the stream itself. */
   bytes: number;
@@ -63,17 +68,23 @@ export interface StateManifest {
   version: 1;
   /** `st-` and 17 hexadecimal digits; the name of the state's directory. */
   id: string;
-  kind: "suspend";
+  /** `suspend`: given up once the machine goes on. `snapshot`: it stays. */
+  kind: "suspend" | "snapshot";
   /** ISO 8601, UTC. */
   createdAt: string;
   /** What `machine.json` said at that time. */
-  machine: { id: string; name: string; [key: string]: JsonValue };
+  machine: SavedMachine;
   host: HostRecord;
   memory: MemoryRecord;
   device: DeviceRecord;
-  /** How long the guest had stood still when its device state was saved. */
+  /** How long the guest had stood still when its device state was saved; of a snapshot, until it went on. */
   pauseMs: number;
+  /** There, where the guest's helper had frozen its services: it wakes up frozen. */
+  slicesFrozen?: true;
 }
+
+/** `machine.json` as it was. */
+export type SavedMachine = { id: string; name: string; [key: string]: JsonValue };
 
 /** One stored chunk. Stored as it is when `length` is that of the chunk itself, else a zstd frame. */
 export interface MemoryRow {

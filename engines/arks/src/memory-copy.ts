@@ -1,0 +1,123 @@
+import { open, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { frozenRam, type LiveMachine, memoryDirectory } from "@skep/machines";
+import { MemoryThreads, type Piece } from "./memory-threads.ts";
+import { ownPages } from "./own-pages.ts";
+import { checkMemoryFile } from "./pack.ts";
+import { populatedRanges, type Range, without } from "./ranges.ts";
+
+const mebibyte = 1024 ** 2;
+
+/**
+ * A copy of a running guest's memory, in two passes: most of the work is the allocation of the copy, which the
+ * guest need not wait for.
+ */
+export interface MemoryCopy extends AsyncDisposable {
+  /** While the guest runs. */
+  begin(): Promise<void>;
+  /** While it stands still: from then on the copy is its memory at that instant. */
+  finish(): Promise<void>;
+}
+
+/** Where the memory of a running machine is: its own file, or the frozen one that it borrows. */
+export function ramOf({ frozen, machine }: LiveMachine): string {
+  return frozen === null ? join(memoryDirectory(machine.file.id), "ram") : frozenRam(frozen);
+}
+
+/** A copy into a file that is not there yet. STATE_MEMORY where the memory is not what it should be. */
+export async function copyMemory(live: LiveMachine, into: string, signal: AbortSignal): Promise<MemoryCopy> {
+  const from = ramOf(live);
+  const memoryBytes = live.machine.file.memoryMiB * mebibyte;
+  await checkMemoryFile(from, memoryBytes);
+  const file = await open(into, "wx", 0o600);
+  await file.truncate(memoryBytes).finally(() => file.close());
+  const options = { from, into, memoryBytes, signal };
+  return live.frozen === null ? new SharedCopy(options) : new BorrowedCopy(options, live.process.pid);
+}
+
+interface CopyOptions {
+  from: string;
+  into: string;
+  memoryBytes: number;
+  signal: AbortSignal;
+}
+
+/** Of memory that QEMU shares with its file. Comparing with the first pass would cost as much as the second. */
+class SharedCopy implements MemoryCopy {
+  readonly #options: CopyOptions;
+  readonly #threads: MemoryThreads;
+  #ranges: Range[] = [];
+  #blocks = 0;
+
+  constructor(options: CopyOptions) {
+    this.#options = options;
+    this.#threads = new MemoryThreads(options);
+  }
+
+  async begin(): Promise<void> {
+    const { from, memoryBytes, signal } = this.#options;
+    this.#blocks = (await stat(from)).blocks;
+    this.#ranges = await populatedRanges(from, memoryBytes, signal);
+    await this.#threads.copy(piecesOf(this.#ranges), signal);
+  }
+
+  async finish(): Promise<void> {
+    const { signal } = this.#options;
+    await together(
+      () => this.#threads.copy(piecesOf(this.#ranges), signal),
+      async () => await this.#threads.copy(piecesOf(await this.#newRanges()), signal),
+    );
+  }
+
+  /** Memory only ever grows: with the same number of blocks it is where it was. */
+  async #newRanges(): Promise<Iterable<Range>> {
+    const { from, memoryBytes, signal } = this.#options;
+    if ((await stat(from)).blocks === this.#blocks) return [];
+    return without(await populatedRanges(from, memoryBytes, signal), this.#ranges);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#threads[Symbol.asyncDispose]();
+  }
+}
+
+/** Of memory that QEMU maps privately: the file, which nobody writes, and over it the pages it has of its own. */
+class BorrowedCopy implements MemoryCopy {
+  readonly #options: CopyOptions;
+  readonly #pid: number;
+  /** There before the guest is stopped. */
+  readonly #own: MemoryThreads;
+
+  constructor(options: CopyOptions, pid: number) {
+    this.#options = options;
+    this.#pid = pid;
+    this.#own = new MemoryThreads({ ...options, from: `/proc/${pid}/mem` });
+  }
+
+  async begin(): Promise<void> {
+    const { from, memoryBytes, signal } = this.#options;
+    await using threads = new MemoryThreads(this.#options);
+    await threads.copy(piecesOf(await populatedRanges(from, memoryBytes, signal)), signal);
+  }
+
+  async finish(): Promise<void> {
+    const { from, memoryBytes, signal } = this.#options;
+    await this.#own.copy(await ownPages(this.#pid, from, memoryBytes), signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#own[Symbol.asyncDispose]();
+  }
+}
+
+function* piecesOf(ranges: Iterable<Range>): Generator<Piece> {
+  for (const { start, end } of ranges) yield { from: start, to: start, bytes: end - start };
+}
+
+/** Does both at once, and fails with the first that failed once both are over: neither goes on unwatched. */
+export async function together<A, B>(one: () => Promise<A>, other: () => Promise<B>): Promise<[A, B]> {
+  const [first, second] = await Promise.allSettled([one(), other()]);
+  if (first.status === "rejected") throw first.reason;
+  if (second.status === "rejected") throw second.reason;
+  return [first.value, second.value];
+}
