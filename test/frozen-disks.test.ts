@@ -373,10 +373,7 @@ describe("disks of a running guest", { skip: process.platform !== "linux" }, () 
       assert.equal(copy.state, "running");
       assert.equal(copy.live?.frozen, id);
       assert.equal(await sh("cat /tmp/mark", "web-1"), "here");
-      await sh(
-        "echo there >/tmp/mark; dd if=/dev/urandom of=/tmp/filled bs=1M count=4 2>/dev/null",
-        "web-1",
-      );
+      await sh("echo there >/tmp/mark; dd if=/dev/urandom of=/tmp/filled bs=1M count=4 2>/dev/null", "web-1");
       await writeAt("vda", "copied", "web-1");
       await sh("echo still >/tmp/mark");
       await writeAt("vda", "original");
