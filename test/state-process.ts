@@ -3,7 +3,15 @@ import { hash } from "node:crypto";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { type Frozen, FrozenMachines, freezeMachine, openStates, removeState } from "@skep/arks";
+import {
+  type Frozen,
+  FrozenMachines,
+  freezeMachine,
+  layersOfSnapshots,
+  openStates,
+  removeState,
+  statesOfSnapshots,
+} from "@skep/arks";
 import { quietWork, toSkepError } from "@skep/base";
 import { ImageStore } from "@skep/images";
 import { type LiveMachine, Machines } from "@skep/machines";
@@ -13,8 +21,7 @@ export type Asked = { machine?: string } & (
   | { verb: "suspend" | "resume"; cold?: boolean; killAt?: KillAt; fill?: string }
   | { verb: "freeze"; killAt?: KillAt; failAt?: string; compare?: boolean }
   | { verb: "give back" }
-  | { verb: "fork-many"; count: number; killAt?: KillAt }
-  | { verb: "create" | "get" | "close" | "start" | "stop" | "remove" | "list" }
+  | { verb: "create" | "get" | "close" | "start" | "stop" | "remove" | "snapshots" | "list" }
   | { verb: "snapshot"; snapshot: string; memory?: boolean; killAt?: KillAt }
   | { verb: "restore"; snapshot: string; discard?: boolean; cold?: boolean; killAt?: KillAt }
   | { verb: "remove-snapshot"; snapshot: string; killAt?: KillAt }
@@ -59,6 +66,8 @@ const machines = await Machines.open({
   runtime,
   images: new ImageStore({ home }),
   discardState: (id) => removeState(home, id),
+  basesElsewhere: () => layersOfSnapshots(home),
+  statesElsewhere: (machine) => statesOfSnapshots(home, machine),
   frozenUnused: (id) => frozen.letGo(id),
   log,
   onEvent() {},
@@ -178,6 +187,28 @@ async function answer(asked: Asked): Promise<unknown> {
       return await machines.stop(name, { force: true }, work);
     case "remove":
       return await machines.remove(name, { force: true }, work);
+    case "snapshot":
+      killAt = asked.killAt;
+      return await states.snapshots.create(
+        name,
+        { name: asked.snapshot, memory: asked.memory ?? true },
+        work,
+      );
+    case "restore":
+      killAt = asked.killAt;
+      return await states.snapshots.restore(
+        name,
+        asked.snapshot,
+        { discard: asked.discard ?? true, cold: asked.cold ?? false, wait: true },
+        work,
+      );
+    case "remove-snapshot":
+      killAt = asked.killAt;
+      return await states.snapshots.remove(name, asked.snapshot, work);
+    case "snapshots":
+      return await states.snapshots.list(name);
+    case "list":
+      return machines.list().map((machine) => machine.name);
     case "get":
       return machines.get(name);
     case "close":

@@ -1,4 +1,4 @@
-import { openStates, removeState, type States } from "@skep/arks";
+import { layersOfSnapshots, openStates, removeState, type States, statesOfSnapshots } from "@skep/arks";
 import { ImageStore } from "@skep/images";
 import { Machines } from "@skep/machines";
 import type { DaemonOptions } from "./daemon.ts";
@@ -14,11 +14,13 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
   let known: Machines | undefined;
   const volumes = new VolumeService({ home, storaged, log, machineOf: (id) => known?.machineOf(id) });
   const discardState = (id: string) => removeState(home, id);
+  const basesElsewhere = () => layersOfSnapshots(home);
+  const statesElsewhere = (name: string) => statesOfSnapshots(home, name);
   let stored: States | undefined;
-  const frozenUnused = async (id: string) => await stored?.frozenUnused(id);
   const machines = await Machines.open({
     ...{ home, runtime, images, volumes, log, onEvent },
-    ...{ discardState, frozenUnused },
+    ...{ discardState, basesElsewhere, statesElsewhere },
+    frozenUnused: async (id) => await stored?.frozenUnused(id),
   });
   known = machines;
   const states = await openStates({ home, machines, log });
@@ -33,15 +35,15 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
     states,
     async recover(job) {
       await recovered;
-      const outcome = await states.recoverJob(job.kind, job.subject);
+      const outcome = await states.recoverJob(job.kind, job.subject, job.request);
       if (outcome !== undefined) return outcome;
       return job.kind.startsWith("volume.") && job.kind !== "volume.attach" && job.kind !== "volume.detach"
         ? volumes.recover(job)
         : machines.recover(job.kind, job.subject, job.request);
     },
     async autostart() {
-      await storage.resume();
-      await machines.autostart();
+      // Machines start, and are started again, also where object storage cannot be.
+      await storage.resume().finally(() => machines.autostart());
     },
     async [Symbol.asyncDispose]() {
       await recovered;

@@ -20,6 +20,10 @@ export {
   statePaths,
   statesDirectory,
 } from "./paths.ts";
+export { snapshotErrors } from "./snapshot-errors.ts";
+export { readSnapshot, type SnapshotFile } from "./snapshot-file.ts";
+export { layersOfSnapshots, type SnapshotUses, snapshotUses, statesOfSnapshots } from "./snapshot-uses.ts";
+export type { Snapshots } from "./snapshots.ts";
 export type { Reach } from "./standstill.ts";
 export type { States } from "./states.ts";
 export type * from "./types.ts";

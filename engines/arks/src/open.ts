@@ -8,6 +8,8 @@ import { FrozenMachines } from "./frozen.ts";
 import { runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { recoverMachine } from "./recover.ts";
 import { bootInstead, resumeMachine } from "./resume.ts";
+import { snapshotUses } from "./snapshot-uses.ts";
+import { Snapshots } from "./snapshots.ts";
 import type { Reach } from "./standstill.ts";
 import type { States } from "./states.ts";
 import { suspendMachine } from "./suspend.ts";
@@ -39,6 +41,7 @@ export async function openStates(options: StatesOptions): Promise<States> {
 }
 
 class HomeStates implements States {
+  readonly snapshots: Snapshots;
   readonly #home: string;
   readonly #machines: Machines;
   readonly #log: StatesOptions["log"];
@@ -58,6 +61,7 @@ class HomeStates implements States {
     this.#reach = reach;
     this.#frozen = frozen;
     this.#earlier = earlier;
+    this.snapshots = new Snapshots({ home, machines, frozen, log, reach });
   }
 
   async suspend(name: string, request: SuspendRequest, work: Work): Promise<SuspendResult> {
@@ -100,6 +104,7 @@ class HomeStates implements States {
   }
 
   async recover(): Promise<void> {
+    const snapshots = this.snapshots.recover();
     await Promise.all(
       this.#machines.files().files.map(({ name }) =>
         this.#machines.withMachine(name, recoverMachine).catch((error: unknown) => {
@@ -107,11 +112,14 @@ class HomeStates implements States {
         }),
       ),
     );
+    await snapshots;
     const { files, damaged } = this.#machines.files();
     // A machine that cannot be read may be mended, and then wants its state.
     if (damaged.length > 0) return;
     await this.#frozen.sweep();
-    const named = new Set(files.map(({ suspended }) => suspended?.state));
+    const uses = await snapshotUses(this.#home);
+    if (uses.damaged.length > 0) return;
+    const named = new Set([...uses.states, ...files.map(({ suspended }) => suspended?.state)]);
     for (const id of this.#earlier.filter((state) => !named.has(state))) {
       await removeState(this.#home, id).catch((error: unknown) =>
         this.#log.error({ state: id, err: error }, "cannot remove a state that nobody has"),
@@ -119,7 +127,9 @@ class HomeStates implements States {
     }
   }
 
-  async recoverJob(kind: string, name: string): Promise<"finished" | "undone" | undefined> {
+  async recoverJob(kind: string, name: string, request: unknown): Promise<"finished" | "undone" | undefined> {
+    const snapshot = await this.snapshots.recoverJob(kind, name, request);
+    if (snapshot !== undefined) return snapshot;
     const { files } = this.#machines.files();
     const here = files.some((file) => file.name === name);
     const state = here ? this.#machines.get(name).state : undefined;

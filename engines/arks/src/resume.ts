@@ -9,7 +9,6 @@ import {
   startMachine,
 } from "@skep/machines";
 import { setClock } from "./clock.ts";
-import { removeState } from "./commit.ts";
 import { hasHelperPort } from "./compat.ts";
 import { unpackDevice } from "./device.ts";
 import { fail } from "./errors.ts";
@@ -17,6 +16,7 @@ import { checkFits, hostRecord } from "./host-record.ts";
 import { readManifest } from "./manifest.ts";
 import { hasConfiguration, loadDevices } from "./migration.ts";
 import { stateDirectory } from "./paths.ts";
+import { releaseState } from "./snapshot-uses.ts";
 import type { Reach } from "./standstill.ts";
 import type { StateManifest } from "./types.ts";
 import { unpackMemory } from "./unpack.ts";
@@ -87,12 +87,10 @@ export async function bootInstead(machine: Machine, suspended: SuspendedState, w
   await startMachine(machine, work);
 }
 
-/** Its record first: a state that nobody names is removed at the next start at the latest. */
+/** Its record first: a state that nobody names is removed at the next start at the latest. A snapshot's stays. */
 export async function giveUp(machine: Machine, state: string): Promise<void> {
   await machine.save({ suspended: null });
-  await removeState(machine.context.home, state).catch((error: unknown) =>
-    machine.context.log.warn({ machine: machine.name, state, err: error }, "cannot remove the state"),
-  );
+  await releaseState(machine, state);
 }
 
 async function readOwnManifest(

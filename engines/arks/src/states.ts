@@ -1,8 +1,10 @@
 import type { Check, ResumeRequest, ResumeResult, SuspendRequest, SuspendResult } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
+import type { Snapshots } from "./snapshots.ts";
 
 /** The states of one home's machines, as the faces see them. */
 export interface States {
+  readonly snapshots: Snapshots;
   /**
    * Saves a running machine's memory and devices, and ends its QEMU. Whatever fails before the state is
    * whole leaves the machine running. STATE_NOT_RUNNING, STATE_DISK_SHORT, HOOK_FAILED, HOOKS_UNASKED, or why it could not be saved.
@@ -19,7 +21,7 @@ export interface States {
    * What became of a job that an earlier process left half done, once `recover` is over; undefined where it
    * did not concern a suspended machine.
    */
-  recoverJob(kind: string, name: string): Promise<"finished" | "undone" | undefined>;
+  recoverJob(kind: string, name: string, request: unknown): Promise<"finished" | "undone" | undefined>;
   /** No machine borrows the memory of that frozen machine any more: unless a verb needs it, it goes. */
   frozenUnused(id: string): Promise<void>;
   /** Of suspended machines that could not be resumed here, and of damaged states (`diagnoseStates`). */

@@ -25,7 +25,14 @@ export function cancelText(id: JobId, params: CancelParameters): string {
       return params.body?.wait === true
         ? `no longer waiting; ${name} goes on where it was`
         : `cancelling; ${name} stays suspended unless it runs already`;
+    case "createMachineSnapshot":
+      return `cancelling; ${name} is left as it was`;
+    case "restoreMachineSnapshot":
+      return params.body?.wait === true
+        ? `no longer waiting; ${name} is set back`
+        : `cancelling; ${name} stays what it is unless it is set back already`;
     case "removeMachine":
+    case "removeMachineSnapshot":
     case "verifyImage":
     case "removeVolume":
     case "detachVolume":

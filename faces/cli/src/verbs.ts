@@ -27,6 +27,12 @@ export const verbs: readonly Verb[] = [
   verb("restart", "machines", "stop and start machines", () => import("./verbs/restart.ts")),
   verb("suspend", "machines", "put machines to sleep with their memory", () => import("./verbs/suspend.ts")),
   verb("resume", "machines", "wake suspended machines", () => import("./verbs/resume.ts")),
+  verb(
+    "snapshot",
+    "machines",
+    "keep machines as they are, and set them back",
+    () => import("./verbs/snapshot.ts"),
+  ),
   verb("status", "machines", "show what machines are doing", () => import("./verbs/status.ts")),
   verb("ls", "machines", "list machines", () => import("./verbs/ls.ts")),
   verb("console", "machines", "attach to the serial console", () => import("./verbs/console.ts")),

@@ -24,6 +24,7 @@ import { eventRoutes } from "./routes/events.ts";
 import { execRoutes } from "./routes/exec.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { jobRoutes } from "./routes/jobs.ts";
+import { machineSnapshotRoutes } from "./routes/machine-snapshots.ts";
 import { machineRoutes } from "./routes/machines.ts";
 import { stateRoutes } from "./routes/states.ts";
 import { storageRoutes } from "./routes/storage.ts";
@@ -149,6 +150,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
   for (const routes of [
     systemRoutes,
     machineRoutes,
+    machineSnapshotRoutes,
     stateRoutes,
     consoleRoutes,
     execRoutes,

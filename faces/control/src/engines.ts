@@ -15,6 +15,10 @@ import type {
   Machine,
   MachineEdit,
   MachineRequest,
+  MachineSnapshot,
+  MachineSnapshotCreate,
+  MachineSnapshotRestore,
+  MachineSnapshotRestored,
   MachineStats,
   MachineVolume,
   ObjectPage,
@@ -96,6 +100,25 @@ export interface StateEngine {
   resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult>;
   /** Of the suspended machines that could not be resumed here, and of damaged states. */
   doctor(thorough: boolean): Promise<Check[]>;
+  readonly snapshots: SnapshotEngine;
+}
+
+/** Machines as they stood at one instant. Each verb waits until no other works on its machine. */
+export interface SnapshotEngine {
+  /** Oldest first. */
+  list(machine: string): Promise<MachineSnapshot[]>;
+  get(machine: string, snapshot: string): Promise<MachineSnapshot>;
+  /** Cancelled or failed, the machine is as it was and there is no snapshot. */
+  create(machine: string, request: MachineSnapshotCreate, work: Work): Promise<MachineSnapshot>;
+  /** Cancelled or failed before it was set back, the machine is as it was. */
+  restore(
+    machine: string,
+    snapshot: string,
+    request: MachineSnapshotRestore,
+    work: Work,
+  ): Promise<MachineSnapshotRestored>;
+  /** Also of one that is damaged; those that were made after it stay as they are. */
+  remove(machine: string, snapshot: string, work: Work): Promise<void>;
 }
 
 export interface ImageEngine {

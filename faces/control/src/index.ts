@@ -3,6 +3,7 @@ export type {
   ImageEngine,
   MachineEngine,
   OwnedBucket,
+  SnapshotEngine,
   StateEngine,
   StorageEngine,
   VolumeEngine,

@@ -3,15 +3,18 @@ import type { ResumeRequest, ResumeResult, SuspendRequest, SuspendResult } from 
 import { SkepError, type Work } from "@skep/base";
 import type { StateEngine } from "./engines.ts";
 import type { DirectoryMachines } from "./testing.ts";
+import { DirectorySnapshots } from "./testing-snapshots.ts";
 
 const mebibyte = 1024 ** 2;
 
 /** Suspends a machine named `hang` until that is cancelled. */
 export class DirectoryStates implements StateEngine {
   readonly #machines: DirectoryMachines;
+  readonly snapshots: DirectorySnapshots;
 
   constructor(machines: DirectoryMachines) {
     this.#machines = machines;
+    this.snapshots = new DirectorySnapshots(machines);
   }
 
   async suspend(name: string, _request: SuspendRequest, work: Work): Promise<SuspendResult> {

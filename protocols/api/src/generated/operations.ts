@@ -1472,6 +1472,11 @@ export interface Operations {
     params: { body: MachineRequest };
     response: Job;
   };
+  /** Keeps a machine as it stands: its disks, and its memory where it runs or is suspended. One that runs goes on after a short pause. The job's result is a MachineSnapshot; one that is cancelled leaves none. */
+  createMachineSnapshot: {
+    params: { path: { name: string }; body: MachineSnapshotCreate };
+    response: Job;
+  };
   /** What the volume holds at one instant; its result is a VolumeSnapshot. */
   createSnapshot: {
     params: { path: { volume: string }; body: SnapshotCreate };
@@ -1526,6 +1531,10 @@ export interface Operations {
     params: { path: { name: string } };
     response: Machine;
   };
+  getMachineSnapshot: {
+    params: { path: { name: string; snapshot: string } };
+    response: MachineSnapshot;
+  };
   /** The S3 endpoint as it is; starts nothing. */
   getStorage: {
     params: Record<never, never>;
@@ -1571,6 +1580,11 @@ export interface Operations {
   listKeys: {
     params: Record<never, never>;
     response: AccessKey[];
+  };
+  /** Oldest first; `parent` makes a tree of them. */
+  listMachineSnapshots: {
+    params: { path: { name: string } };
+    response: MachineSnapshot[];
   };
   listMachines: {
     params: { query?: { state?: "stopped" | "starting" | "running" | "paused" | "stopping" | "suspending" | "suspended" | "resuming" | "damaged"; image?: string; name?: string } };
@@ -1669,6 +1683,11 @@ export interface Operations {
     params: { path: { name: string }; query?: { force?: boolean; keepVolumes?: boolean } };
     response: Job;
   };
+  /** Those that were made after it stay as they are. */
+  removeMachineSnapshot: {
+    params: { path: { name: string; snapshot: string } };
+    response: Job;
+  };
   /** Removes objects, or hides them behind delete markers where the bucket keeps versions. */
   removeObjects: {
     params: { path: { bucket: string }; body: ObjectRemoval };
@@ -1705,6 +1724,11 @@ export interface Operations {
         /** for ACPI and the agent together */
         timeoutSeconds?: number;
       } };
+    response: Job;
+  };
+  /** Sets a machine back to a snapshot of it; what it is now is kept as another one, unless `discard`. The job's result is a MachineSnapshotRestored. */
+  restoreMachineSnapshot: {
+    params: { path: { name: string; snapshot: string }; body: MachineSnapshotRestore };
     response: Job;
   };
   /** Lets a suspended machine go on where it was; the job's result is a ResumeResult. It boots from its disk only where `cold` asks for that. */
@@ -1776,6 +1800,7 @@ export const operations = {
   createBucket: { method: "POST", path: "/v1/buckets", kind: "json" },
   createKey: { method: "POST", path: "/v1/keys", kind: "json" },
   createMachine: { method: "POST", path: "/v1/machines", kind: "json" },
+  createMachineSnapshot: { method: "POST", path: "/v1/machines/{name}/snapshots", kind: "json" },
   createSnapshot: { method: "POST", path: "/v1/volumes/{volume}/snapshots", kind: "json" },
   createToken: { method: "POST", path: "/v1/tokens", kind: "json" },
   createVolume: { method: "POST", path: "/v1/volumes", kind: "json" },
@@ -1788,6 +1813,7 @@ export const operations = {
   getImage: { method: "GET", path: "/v1/images/{ref}", kind: "json" },
   getJob: { method: "GET", path: "/v1/jobs/{id}", kind: "json" },
   getMachine: { method: "GET", path: "/v1/machines/{name}", kind: "json" },
+  getMachineSnapshot: { method: "GET", path: "/v1/machines/{name}/snapshots/{snapshot}", kind: "json" },
   getStorage: { method: "GET", path: "/v1/storage", kind: "json" },
   getVolume: { method: "GET", path: "/v1/volumes/{volume}", kind: "json" },
   importImage: { method: "POST", path: "/v1/images/import", kind: "json" },
@@ -1798,6 +1824,7 @@ export const operations = {
   listImages: { method: "GET", path: "/v1/images", kind: "json" },
   listJobs: { method: "GET", path: "/v1/jobs", kind: "json" },
   listKeys: { method: "GET", path: "/v1/keys", kind: "json" },
+  listMachineSnapshots: { method: "GET", path: "/v1/machines/{name}/snapshots", kind: "json" },
   listMachines: { method: "GET", path: "/v1/machines", kind: "json" },
   listObjects: { method: "GET", path: "/v1/buckets/{bucket}/objects", kind: "json" },
   listPorts: { method: "GET", path: "/v1/machines/{name}/ports", kind: "json" },
@@ -1819,6 +1846,7 @@ export const operations = {
   removeImage: { method: "DELETE", path: "/v1/images/{ref}", kind: "json" },
   removeKey: { method: "DELETE", path: "/v1/keys/{id}", kind: "json" },
   removeMachine: { method: "DELETE", path: "/v1/machines/{name}", kind: "json" },
+  removeMachineSnapshot: { method: "DELETE", path: "/v1/machines/{name}/snapshots/{snapshot}", kind: "json" },
   removeObjects: { method: "POST", path: "/v1/buckets/{bucket}/remove", kind: "json" },
   removePort: { method: "DELETE", path: "/v1/machines/{name}/ports/{hostPort}", kind: "json" },
   removeSnapshot: { method: "DELETE", path: "/v1/volumes/{volume}/snapshots/{snapshot}", kind: "json" },
@@ -1826,6 +1854,7 @@ export const operations = {
   removeVolume: { method: "DELETE", path: "/v1/volumes/{volume}", kind: "json" },
   resizeVolume: { method: "POST", path: "/v1/volumes/{volume}/resize", kind: "json" },
   restartMachine: { method: "POST", path: "/v1/machines/{name}/restart", kind: "json" },
+  restoreMachineSnapshot: { method: "POST", path: "/v1/machines/{name}/snapshots/{snapshot}/restore", kind: "json" },
   resumeMachine: { method: "POST", path: "/v1/machines/{name}/resume", kind: "json" },
   setListen: { method: "PUT", path: "/v1/listen", kind: "json" },
   shutdown: { method: "POST", path: "/v1/shutdown", kind: "json" },

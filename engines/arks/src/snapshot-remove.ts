@@ -1,0 +1,42 @@
+import { type Machine, sweepUnusedLayers } from "@skep/machines";
+import {
+  readSnapshot,
+  readSnapshots,
+  removeSnapshotFiles,
+  type SnapshotFile,
+  writeSnapshot,
+} from "./snapshot-file.ts";
+import { releaseState } from "./snapshot-uses.ts";
+import type { Reach } from "./standstill.ts";
+
+/**
+ * Removes a snapshot, within a turn of its machine. Those that were made after it stay as they are and hang on
+ * the one before; what they share with it on disk stays. A damaged one goes, too. SNAPSHOT_NOT_FOUND.
+ */
+export async function removeSnapshot(machine: Machine, name: string, reach: Reach = () => {}): Promise<void> {
+  const { paths, context } = machine;
+  const { directory } = paths;
+  const snapshot = await readOrDamaged(machine, name);
+  const parent = snapshot?.parent ?? null;
+  const { snapshots } = await readSnapshots(machine.name, directory);
+  for (const child of snapshots.filter((one) => one.parent === name)) {
+    await writeSnapshot(directory, { ...child, parent });
+  }
+  if (machine.file.snapshot === name) await machine.save({ snapshot: parent ?? undefined });
+  await reach("moved");
+  await removeSnapshotFiles(directory, name);
+  await reach("removed");
+  if (snapshot?.memory != null) await releaseState(machine, snapshot.memory.state);
+  await sweepUnusedLayers(context).catch((error: unknown) =>
+    context.log.warn({ err: error }, "cannot sweep layers"),
+  );
+}
+
+async function readOrDamaged(machine: Machine, name: string): Promise<SnapshotFile | undefined> {
+  try {
+    return await readSnapshot(machine.name, machine.paths.directory, name);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "SNAPSHOT_DAMAGED") throw error;
+    return undefined;
+  }
+}
