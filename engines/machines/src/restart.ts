@@ -89,16 +89,17 @@ export class RestartKeeper implements AsyncDisposable {
 
   noticed({ type, subject, data }: MachineEvent): void {
     const machine = this.#context.machines.get(subject);
-    if (!this.#begun || machine === undefined) {
+    if (machine === undefined) {
       for (const one of [...this.#watches.keys(), ...this.#due.keys()])
         if (one.name === subject) this.#drop(one);
       return;
     }
     if (type !== "machine.state" && type !== "machine.changed") return;
     const started = machine.state === "starting" || machine.state === "resuming";
-    // A person begins anew.
+    // A person begins anew, and may do so before we begin.
     if (started && !this.#busy.has(machine) && machine.restarts !== null)
       this.#run(() => this.#save(machine, null));
+    if (!this.#begun) return;
     if (type === "machine.changed" && (data as string[]).includes("restart")) {
       this.#run(() => this.#policyChanged(machine));
     }
