@@ -21,6 +21,8 @@ export type Asked = { machine?: string } & (
   | { verb: "suspend" | "resume"; cold?: boolean; killAt?: KillAt; fill?: string }
   | { verb: "freeze"; killAt?: KillAt; failAt?: string; compare?: boolean }
   | { verb: "give back" }
+  | { verb: "fork"; copy: string }
+  | { verb: "fork-many"; count: number; killAt?: KillAt }
   | { verb: "create" | "get" | "close" | "start" | "stop" | "remove" | "snapshots" | "list" }
   | { verb: "snapshot"; snapshot: string; memory?: boolean; killAt?: KillAt }
   | { verb: "restore"; snapshot: string; discard?: boolean; cold?: boolean; killAt?: KillAt }
@@ -181,6 +183,8 @@ async function answer(asked: Asked): Promise<unknown> {
     case "give back":
       for (const one of had.splice(0)) await one[Symbol.asyncDispose]();
       return undefined;
+    case "fork":
+      return await states.fork(name, { name: asked.copy, identity: false, force: true }, work);
     case "start":
       return await machines.start(name, { wait: true }, work);
     case "stop":
@@ -207,6 +211,9 @@ async function answer(asked: Asked): Promise<unknown> {
       return await states.snapshots.remove(name, asked.snapshot, work);
     case "snapshots":
       return await states.snapshots.list(name);
+    case "fork-many":
+      killAt = asked.killAt;
+      return await states.fork(name, { count: asked.count }, work);
     case "list":
       return machines.list().map((machine) => machine.name);
     case "get":

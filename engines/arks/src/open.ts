@@ -1,9 +1,18 @@
-import type { Check, ResumeRequest, ResumeResult, SuspendRequest, SuspendResult } from "@skep/api/schemas";
+import type {
+  Check,
+  ForkRequest,
+  ForkResult,
+  ResumeRequest,
+  ResumeResult,
+  SuspendRequest,
+  SuspendResult,
+} from "@skep/api/schemas";
 import { quietWork, type SkepError, type Work } from "@skep/base";
 import type { Machine, MachineFile, Machines } from "@skep/machines";
 import { listStates, removeState } from "./commit.ts";
 import { diagnoseStates } from "./doctor.ts";
 import { fail } from "./errors.ts";
+import { forkMachine, recoverFork } from "./fork.ts";
 import { FrozenMachines } from "./frozen.ts";
 import { runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { recoverMachine } from "./recover.ts";
@@ -103,6 +112,11 @@ class HomeStates implements States {
     return { machine: this.#machines.get(name), how, durationMs };
   }
 
+  async fork(name: string, request: ForkRequest, work: Work): Promise<ForkResult> {
+    const [machines, frozen, reach] = [this.#machines, this.#frozen, this.#reach];
+    return await forkMachine(name, request, { machines, frozen, work, reach });
+  }
+
   async recover(): Promise<void> {
     const snapshots = this.snapshots.recover();
     await Promise.all(
@@ -130,6 +144,7 @@ class HomeStates implements States {
   async recoverJob(kind: string, name: string, request: unknown): Promise<"finished" | "undone" | undefined> {
     const snapshot = await this.snapshots.recoverJob(kind, name, request);
     if (snapshot !== undefined) return snapshot;
+    if (kind === "machine.fork") return recoverFork(this.#machines, name, request as ForkRequest);
     const { files } = this.#machines.files();
     const here = files.some((file) => file.name === name);
     const state = here ? this.#machines.get(name).state : undefined;

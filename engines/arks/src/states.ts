@@ -1,4 +1,12 @@
-import type { Check, ResumeRequest, ResumeResult, SuspendRequest, SuspendResult } from "@skep/api/schemas";
+import type {
+  Check,
+  ForkRequest,
+  ForkResult,
+  ResumeRequest,
+  ResumeResult,
+  SuspendRequest,
+  SuspendResult,
+} from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 import type { Snapshots } from "./snapshots.ts";
 
@@ -15,6 +23,11 @@ export interface States {
    * saved memory up. STATE_NOT_SUSPENDED, STATE_MISFIT, STATE_DAMAGED, and what a start can fail with.
    */
   resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult>;
+  /**
+   * Copies a machine with its memory, which goes on after a short pause: all of the copies, or none. FORK_*,
+   * MEMORY_SHORT_COPIES, and what a start or a freeze can fail with.
+   */
+  fork(name: string, request: ForkRequest, work: Work): Promise<ForkResult>;
   /** Finishes or undoes what an earlier process left half done; verbs on those machines wait for it. */
   recover(): Promise<void>;
   /**

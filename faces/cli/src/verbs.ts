@@ -27,6 +27,7 @@ export const verbs: readonly Verb[] = [
   verb("restart", "machines", "stop and start machines", () => import("./verbs/restart.ts")),
   verb("suspend", "machines", "put machines to sleep with their memory", () => import("./verbs/suspend.ts")),
   verb("resume", "machines", "wake suspended machines", () => import("./verbs/resume.ts")),
+  verb("fork", "machines", "copy a machine as it runs", () => import("./verbs/fork.ts")),
   verb(
     "snapshot",
     "machines",

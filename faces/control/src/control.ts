@@ -22,6 +22,7 @@ import { bucketRoutes } from "./routes/buckets.ts";
 import { consoleRoutes } from "./routes/console.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { execRoutes } from "./routes/exec.ts";
+import { forkRoutes } from "./routes/forks.ts";
 import { imageRoutes } from "./routes/images.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { machineSnapshotRoutes } from "./routes/machine-snapshots.ts";
@@ -152,6 +153,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     machineRoutes,
     machineSnapshotRoutes,
     stateRoutes,
+    forkRoutes,
     consoleRoutes,
     execRoutes,
     imageRoutes,

@@ -9,6 +9,8 @@ import type {
   Bucket,
   CatalogEntry,
   Check,
+  ForkRequest,
+  ForkResult,
   ImageBuild,
   ImageImport,
   ImagePull,
@@ -98,6 +100,8 @@ export interface StateEngine {
    * suspended as before.
    */
   resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult>;
+  /** Copies a machine with its memory. Cancelled or failed, no copy is left. */
+  fork(name: string, request: ForkRequest, work: Work): Promise<ForkResult>;
   /** Of the suspended machines that could not be resumed here, and of damaged states. */
   doctor(thorough: boolean): Promise<Check[]>;
   readonly snapshots: SnapshotEngine;

@@ -1519,6 +1519,11 @@ export interface Operations {
     params: { path: { volume: string }; body: VolumeExport };
     response: Job;
   };
+  /** Copies a machine with its memory, which goes on meanwhile. The job's result is a ForkResult; where one copy fails, or the job is cancelled, no copy is left. */
+  forkMachine: {
+    params: { path: { name: string }; body: ForkRequest };
+    response: Job;
+  };
   getImage: {
     params: { path: { ref: string }; query?: { arch?: "x86_64" | "aarch64" } };
     response: ImageDetails;
@@ -1810,6 +1815,7 @@ export const operations = {
   editVolume: { method: "PATCH", path: "/v1/volumes/{volume}", kind: "json" },
   events: { method: "GET", path: "/v1/events", kind: "events" },
   exportVolume: { method: "POST", path: "/v1/volumes/{volume}/export", kind: "json" },
+  forkMachine: { method: "POST", path: "/v1/machines/{name}/fork", kind: "json" },
   getImage: { method: "GET", path: "/v1/images/{ref}", kind: "json" },
   getJob: { method: "GET", path: "/v1/jobs/{id}", kind: "json" },
   getMachine: { method: "GET", path: "/v1/machines/{name}", kind: "json" },

@@ -1,0 +1,121 @@
+import { appendFile } from "node:fs/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import type { ForkedMachine, IdentityStep } from "@skep/api/schemas";
+import type { Work } from "@skep/base";
+import { type LiveMachine, launchIncoming, type Machine } from "@skep/machines";
+import { differences } from "./compat.ts";
+import { failFork } from "./fork-errors.ts";
+import type { ForkSource } from "./fork-source.ts";
+import { hostRecord } from "./host-record.ts";
+import { closingRequest, hostKeysToMake, identityOf, identityRequest, lackOf } from "./identity.ts";
+import { patchMac } from "./mac-patch.ts";
+import { hasConfiguration, loadDevices } from "./migration.ts";
+import { makeHostKey } from "./ssh-host-keys.ts";
+import type { Reach } from "./standstill.ts";
+
+/** A copy among many on a busy host, all of it emulated. */
+const identityLimitMs = 90_000;
+/** QEMU knows who listens as soon as the guest runs. */
+const listenLimitMs = 2000;
+const keptMac: IdentityStep = {
+  step: "mac",
+  outcome: "failed",
+  why: "it was not found where it should be in what QEMU saved, so the copy keeps its source's",
+};
+
+export interface CopyOptions {
+  identity: boolean;
+  /** When the copies were asked for, by `performance.now()`. */
+  started: number;
+  work: Work;
+  reach: Reach;
+}
+
+/** Has a machine that was made by `createFork` go on as its source was; where it fails no QEMU is left. */
+export async function startCopy(
+  source: ForkSource,
+  machine: Machine,
+  { identity, started, work, reach }: CopyOptions,
+): Promise<ForkedMachine> {
+  const { record, id } = source.frozen;
+  const device = await source.frozen.device();
+  const { signal } = work;
+  const patched = identity ? patchMac(device, source.file.mac, machine.file.mac) : undefined;
+  if (patched === undefined) await machine.save({ mac: source.file.mac });
+  let told: IdentityStep[] = [];
+  await launchIncoming(machine, work, {
+    memory: { frozen: id, gid: record.gid },
+    deviceForm: hasConfiguration(device) ? "migration" : "xen",
+    helper: record.host.devices.argv.some((argument) => argument.includes("org.skep.helper.0")),
+    async load(live) {
+      await checkSame(source, live, signal);
+      // Before the load: the saved port has a host that listens, and so it has to be.
+      if (identity) await live.helper.connect({ signal });
+      await loadDevices(live, patched ?? device, signal);
+      await reach("fork-loaded");
+      signal.throwIfAborted();
+      if (!identity) return void (await live.qmp.execute("cont"));
+      told = await giveIdentity(source, live, patched === undefined ? null : machine.file.mac, signal);
+      if (patched === undefined) told.push(keptMac);
+      machine.setReady("helper");
+    },
+  });
+  await reach("fork-ready");
+  const { mac, ssh } = machine.view();
+  const readyMs = Math.round(performance.now() - started);
+  return { name: machine.name, id: machine.file.id, mac, ssh, readyMs, identity: told };
+}
+
+/** QEMU itself looks at hardly any of it, and a guest that stumbles over it just hangs. */
+async function checkSame(
+  { frozen, file }: ForkSource,
+  live: LiveMachine,
+  signal: AbortSignal,
+): Promise<void> {
+  const [difference] = differences(frozen.record.host, await hostRecord(live, signal));
+  if (difference === undefined) return;
+  const hint = `restart it, and fork it then: skep restart ${file.name}`;
+  throw failFork("FORK_REFUSED", { machine: file.name, why: difference, hint });
+}
+
+/** Lets the guest go on, and gives it what is its own before anything else in it can answer. FORK_IDENTITY. */
+async function giveIdentity(
+  source: ForkSource,
+  live: LiveMachine,
+  mac: string | null,
+  signal: AbortSignal,
+): Promise<IdentityStep[]> {
+  const { machine, helper, qmp } = live;
+  const { file, name, paths } = machine;
+  const limits = { signal, timeoutMs: identityLimitMs };
+  const asked = helper.exchange(identityRequest(file, mac), limits);
+  asked.catch(() => undefined); // whoever awaits it may fail before
+  await nextTurn(); // it is written by now
+  await qmp.execute("cont");
+  const first = await answered(asked, live, source.file.name);
+  const keys = await Promise.all(hostKeysToMake(first).map(makeHostKey));
+  const last = await helper.exchange(closingRequest(keys, name), limits);
+  const identity = identityOf(first, keys, last);
+  const lack = lackOf(identity);
+  if (lack !== undefined) {
+    const { step, why } = lack;
+    throw failFork("FORK_IDENTITY", { name, machine: source.file.name, step, why });
+  }
+  const known = keys.map(({ publicKey }) => `${name}.skep ${publicKey}\n`).join("");
+  await appendFile(paths.knownHosts, known, { mode: 0o600 });
+  return identity;
+}
+/** What the helper answers, or FORK_HELPER soon where the guest, which came out of a state, has none. */
+async function answered<T>(asked: Promise<T>, live: LiveMachine, machine: string): Promise<T> {
+  const over = new AbortController();
+  const lacking = sleep(listenLimitMs, undefined, { signal: over.signal }).then(async () => {
+    if (await live.hasHelper()) return await asked;
+    throw failFork("FORK_HELPER", { machine, why: "nothing in it listens" });
+  });
+  lacking.catch(() => undefined);
+  try {
+    return await Promise.race([asked, lacking]);
+  } finally {
+    over.abort();
+  }
+}

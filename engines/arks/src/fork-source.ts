@@ -1,0 +1,170 @@
+import { availableParallelism } from "node:os";
+import { SkepError, type Work } from "@skep/base";
+import {
+  admitForks,
+  commandLine,
+  type DiskLayers,
+  freezeDisksAtRest,
+  holdLayers,
+  type LiveMachine,
+  type Machine,
+  type MachineFile,
+  type SuspendedState,
+} from "@skep/machines";
+import { devicesOf, differences } from "./compat.ts";
+import { failFork } from "./fork-errors.ts";
+import { freezeMachine } from "./freeze.ts";
+import type { Frozen, FrozenMachines } from "./frozen.ts";
+import { frozenFromState } from "./frozen-state.ts";
+import { hostRecord } from "./host-record.ts";
+import type { Reach } from "./standstill.ts";
+
+/** A machine as it stood at one instant, for copies to be made of. To be disposed of when they are there. */
+export interface ForkSource extends AsyncDisposable {
+  context: Machine["context"];
+  file: MachineFile;
+  frozen: Frozen;
+  layers: DiskLayers;
+  /** How long the guest stood still; null where it did not run. */
+  pauseMs: number | null;
+  populatedMiB: number;
+}
+
+export interface SourceOptions {
+  frozen: FrozenMachines;
+  /** How many copies are to be made. */
+  count: number;
+  /** Whether they are to have an identity of their own. */
+  identity: boolean;
+  /** Also where this host may lack the memory. */
+  force: boolean;
+  work: Work;
+  reach: Reach;
+}
+
+/** Copies that are made at the same time. */
+export const copiesAtOnce = 2 * availableParallelism();
+
+/** Of the guest's own time; many times what a copy takes to get its identity, also on a busy host. */
+const leaseSeconds = 120;
+const helperLimitMs = 15_000;
+/** What a helper must know to give a copy its identity. */
+const neededVerbs = ["seed", "clock", "mac", "hostname", "machine-id", "instance", "has", "file", "thaw"];
+
+/**
+ * Keeps a machine as it stands, within a turn of it: one that runs goes on, one that is suspended sleeps on.
+ * FORK_REFUSED, FORK_HELPER, MEMORY_SHORT_COPIES, and what a freeze, or reading a state, can fail with.
+ */
+export async function takeSource(machine: Machine, options: SourceOptions): Promise<ForkSource> {
+  const { context, name, file } = machine;
+  checkForkable(machine);
+  const { count, force } = options;
+  await admitForks(context, { name, memoryMiB: file.memoryMiB, count, force });
+  const { suspended } = file;
+  const asleep = machine.state === "suspended" && suspended !== null;
+  const taken = asleep ? await takeAsleep(machine, suspended, options) : await takeRunning(machine, options);
+  const letLayersGo = holdLayers(context, taken.layers);
+  return {
+    ...taken,
+    context,
+    file: machine.file,
+    async [Symbol.asyncDispose]() {
+      letLayersGo();
+      await taken.frozen[Symbol.asyncDispose]();
+    },
+  };
+}
+
+type Taken = Pick<ForkSource, "frozen" | "layers" | "pauseMs" | "populatedMiB">;
+
+async function takeRunning(machine: Machine, options: SourceOptions): Promise<Taken> {
+  const { frozen, identity, work, reach } = options;
+  const live = machine.running();
+  await checkStartsAlike(live, work.signal);
+  const slicesFrozen = identity && (await holdServices(live, work.signal));
+  try {
+    const taken = await freezeMachine(live, { frozen, work, disks: true, slicesFrozen, reach });
+    return { ...taken, layers: taken.layers as DiskLayers };
+  } finally {
+    if (slicesFrozen) await letServicesGo(live);
+  }
+}
+
+async function takeAsleep(
+  machine: Machine,
+  { state, digest, populatedMiB }: SuspendedState,
+  { frozen: all, work }: SourceOptions,
+): Promise<Taken> {
+  const frozen = await frozenFromState(all, { state, digest: digest ?? "" }, work);
+  try {
+    const layers = await freezeDisksAtRest(machine);
+    return { frozen, layers, pauseMs: null, populatedMiB };
+  } catch (error) {
+    await frozen[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+function checkForkable({ name, file, state, reason }: Machine): void {
+  const refuse = (why: string, hint: string) => failFork("FORK_REFUSED", { machine: name, why, hint });
+  if (process.platform !== "linux")
+    throw refuse("its memory is in no file on this system", `copy its disk: skep new COPY --from ${name}`);
+  if (state !== "running" && state !== "suspended") {
+    const isStopped = state === "stopped";
+    const start = `start it: skep start ${name}; or copy its disk: skep new COPY --from ${name}`;
+    const why = `it is ${state}${reason === null ? "" : ` (${reason})`}`;
+    throw refuse(why, isStopped ? start : `see: skep status ${name}`);
+  }
+  const [volume] = file.volumes;
+  if (volume === undefined) return;
+  const hint =
+    volume.role === "data"
+      ? `detach it first: skep vol detach ${volume.id}`
+      : `take a snapshot of the volume and make a clone of that: skep vol snapshot ${volume.id}`;
+  throw refuse(`volume ${volume.id} is attached, and two machines must not write to one volume`, hint);
+}
+
+/** Copies are started as the machine would be now; what it was started as may be an older skep's, or QEMU's. */
+async function checkStartsAlike(live: LiveMachine, signal: AbortSignal): Promise<void> {
+  const { machine } = live;
+  const { context, name } = machine;
+  const running = await hostRecord(live, signal);
+  const qemu = await context.programs.get(machine.file.arch);
+  const accelerator = running.accelerator as "tcg" | "kvm" | "hvf";
+  const devices = devicesOf(await commandLine(machine, qemu, { accelerator }));
+  const [difference] = differences(running, { ...running, qemu: qemu.version, devices });
+  if (difference === undefined) return;
+  const why = `its QEMU is not as it would be started now: ${difference}`;
+  throw failFork("FORK_REFUSED", { machine: name, why, hint: `restart it: skep restart ${name}` });
+}
+
+/** Stops the guest's services for a moment, which its copies then wake up with; false where it has none to stop. */
+async function holdServices(live: LiveMachine, signal: AbortSignal): Promise<boolean> {
+  const { name: machine } = live.machine;
+  const lacking = (why: string, cause?: unknown) => failFork("FORK_HELPER", { machine, why }, { cause });
+  if (!(await live.hasHelper())) throw lacking("nothing in it listens; it may still boot");
+  try {
+    const options = { signal, timeoutMs: helperLimitMs };
+    const known = await live.helper.ping(options);
+    const unknown = neededVerbs.filter((verb) => !known.has(verb));
+    if (unknown.length > 0) throw lacking(`it is an old one, which does not know: ${unknown.join(", ")}`);
+    const [held] = await live.helper.exchange([{ verb: "freeze", seconds: leaseSeconds }], options);
+    if (held?.outcome === "skipped") return false;
+    if (held?.outcome === "done") return true;
+    const hint = `see guest/PROTOCOL.md; or have copies as they are: skep fork ${machine} --no-identity`;
+    throw failFork("FORK_REFUSED", { machine, why: `its services cannot be held: ${held?.why}`, hint });
+  } catch (error) {
+    // Cancelled, or too late: what was asked may be done all the same.
+    await letServicesGo(live);
+    const isSilence = error instanceof SkepError && error.code.startsWith("HELPER_");
+    throw isSilence ? lacking(error.message, error) : error;
+  }
+}
+
+/** Where this does not work, they go on by themselves when the lease is over. */
+async function letServicesGo(live: LiveMachine): Promise<void> {
+  await live.helper.exchange([{ verb: "thaw" }], { timeoutMs: helperLimitMs }).catch((error: unknown) => {
+    const { name, context } = live.machine;
+    if (live.alive) context.log.warn({ machine: name, err: error }, "cannot have its services go on at once");
+  });
+}

@@ -1,0 +1,78 @@
+import type { ForkRequest, ForkResult } from "@skep/api";
+import type { Command } from "commander";
+import { action, type Context } from "../context.ts";
+import { usage } from "../errors.ts";
+import { memoryText, secondsText } from "../machine-text.ts";
+import { parseCount } from "../request.ts";
+import { printable } from "../style.ts";
+
+interface Flags {
+  count?: string;
+  prefix?: string;
+  identity: boolean;
+  force?: boolean;
+}
+
+export function define(command: Command): void {
+  command
+    .summary("copy a machine as it runs")
+    .description(
+      "Makes copies of a machine with its memory, in less than a second, each with a name, MAC, machine-id, ssh host " +
+        "keys and random numbers of its own. The machine goes on. All copies are made, or none.",
+    )
+    .argument("<name>", "the machine")
+    .argument("[copy]", "the copy's name; without it NAME-1 and on")
+    .option("-n, --count <count>", "how many copies")
+    .option("--prefix <prefix>", "call the copies PREFIX-1 and on")
+    .option("--no-identity", "leave the copies MAC, names, keys and random numbers of the machine")
+    .option("--force", "also where this host may lack the memory")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  skep fork web\n  skep fork web test\n  skep fork web -n 4 --prefix test\n  skep fork web -n 4 --json",
+    )
+    .action(
+      action(async (context, name: string, copy: string | undefined, flags: Flags) => {
+        const body = requestOf(name, copy, flags);
+        const result = await context.job("forkMachine", { path: { name }, body });
+        tell(context, result as ForkResult);
+      }),
+    );
+}
+
+function requestOf(name: string, copy: string | undefined, flags: Flags): ForkRequest {
+  const count = flags.count === undefined ? undefined : parseCount(flags.count, "count");
+  if (copy !== undefined && (flags.prefix !== undefined || (count ?? 1) > 1)) {
+    throw usage(
+      "one name does for one copy",
+      `name several by a prefix: skep fork ${name} -n 2 --prefix ${copy}`,
+    );
+  }
+  return {
+    ...(copy === undefined ? {} : { name: copy }),
+    ...(count === undefined ? {} : { count }),
+    ...(flags.prefix === undefined ? {} : { prefix: flags.prefix }),
+    ...(flags.identity ? {} : { identity: false }),
+    ...(flags.force === true ? { force: true } : {}),
+  };
+}
+
+/** The names for a script, and for a person how to get into each and what it cost the machine. */
+function tell(context: Context, result: ForkResult): void {
+  if (context.options.json) {
+    context.printJson(result);
+    return;
+  }
+  const { copies, source, pauseMs, populatedMiB } = result;
+  if (context.options.quiet || !process.stdout.isTTY)
+    context.print(copies.map(({ name }) => name).join("\n"));
+  if (context.options.quiet) return;
+  const stream = process.stdout.isTTY ? process.stdout : process.stderr;
+  for (const { name, readyMs, ssh } of copies) {
+    const way = ssh === null ? `skep exec ${name}` : `ssh -p ${ssh.port} ${ssh.user}@${ssh.host}`;
+    stream.write(`${printable(`${name} is ready after ${secondsText(readyMs)}: ${way}`)}\n`);
+  }
+  if (pauseMs !== null) {
+    const memory = memoryText(populatedMiB);
+    stream.write(`${printable(`${source} stood still for ${secondsText(pauseMs)} (${memory} of memory)`)}\n`);
+  }
+}
