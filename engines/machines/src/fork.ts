@@ -99,6 +99,7 @@ async function composeFork(
         : await chooseFreePort("127.0.0.1", "tcp", (port) => owner(port, "tcp") !== undefined),
     autostart: false,
     seedOfSource: source.seeded,
+    snapshot: undefined,
     suspended: null,
   };
 }
