@@ -109,8 +109,8 @@ describe("start --attach", () => {
       () => "the console is not attached",
     );
     terminal.type("\x03");
+    await terminal.until(/web is suspended: /);
     assert.equal(await terminal.status, 0);
-    assert.ok(terminal.shows(/web is suspended: /));
     assert.equal((await skep.machine("web")).state, "suspended");
     const piped = skep.spawn(["start", "web", "--attach"]);
     const ended = once(piped, "exit");

@@ -12,7 +12,8 @@ export interface HookRequest {
 
 const directories = { before: "/etc/skep/before-suspend.d", after: "/etc/skep/after-resume.d" };
 const defaultSeconds = 30;
-const askTimeoutMs = 10_000;
+/** To learn which there are; a guest that has just been resumed may be busy. */
+const listTimeoutMs = 30_000;
 /** More names than these are no list of hooks. */
 const maxListBytes = 8000;
 
@@ -86,7 +87,7 @@ function isRefusal(error: unknown): boolean {
 
 /** Full paths. Where there is no such directory, no program has to be started to learn that. */
 async function list({ agent }: LiveMachine, directory: string, signal: AbortSignal): Promise<string[]> {
-  const limits = { signal, timeoutMs: askTimeoutMs };
+  const limits = { signal, timeoutMs: listTimeoutMs };
   try {
     await agent.fileClose(await agent.fileOpen(directory, "r", limits), limits);
   } catch (error) {
@@ -94,6 +95,7 @@ async function list({ agent }: LiveMachine, directory: string, signal: AbortSign
     throw error;
   }
   const { status, output } = await guestRun(agent, ["/bin/sh", "-c", listScript, "sh", directory], limits);
+  if (status === null) throw new Error(`${directory} was not listed within ${listTimeoutMs / 1000} s`);
   if (status !== 0) throw new Error(`${directory} could not be read`);
   if (output.length > maxListBytes) throw new Error(`${directory} holds too many files`);
   return output
