@@ -26,9 +26,11 @@ export async function sweepUnusedLayers(context: Context): Promise<void> {
 export async function sweepLeftovers(context: Context): Promise<() => Promise<void>> {
   const { machines } = homePaths(context.home);
   const unfinished: string[] = [];
-  for (const name of await readdir(machines)) {
+  for (const entry of await readdir(machines, { withFileTypes: true })) {
+    const { name } = entry;
     const directory = join(machines, name);
-    const fork = name.startsWith(".") ? undefined : await unfinishedFork(context, name);
+    const isMachine = entry.isDirectory() && !name.startsWith(".");
+    const fork = isMachine ? await unfinishedFork(context, name) : undefined;
     if (fork !== undefined) await abandonFork(fork);
     if (name.startsWith(forksMark)) await rm(directory, { force: true });
     if (!name.startsWith(".new-") && !name.startsWith(".rm-")) continue;
