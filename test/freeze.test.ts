@@ -3,6 +3,7 @@ import { after, before, describe, it } from "node:test";
 import type { SkepError } from "@skep/base";
 import type { FreezeAnswer } from "./state-process.ts";
 import { freezePoints, killed, StateWorld } from "./state-world.ts";
+import { eventually } from "./support.ts";
 
 let world: StateWorld;
 before(async () => {
@@ -68,5 +69,46 @@ describe("a machine that is frozen", () => {
     await world.ask({ verb: "stop" });
     assert.equal(await world.wake(), "stopped");
     await world.checkNothingLeft();
+  });
+});
+
+describe("a machine that borrows its memory", () => {
+  const machine = "copy";
+  const sh = (script: string) => world.ask<string>({ verb: "exec", script, machine });
+  before(() => world.ask({ verb: "fork", copy: machine }));
+
+  it("is frozen with the pages that it has changed laid over what it borrows", async () => {
+    await sh("echo mine >/tmp/mine; dd if=/dev/zero of=/tmp/more bs=1M count=4 2>/dev/null");
+    const { memory, frozen, populatedMiB } = await freeze(machine);
+    assert.equal(frozen, memory);
+    assert.ok(populatedMiB > 0);
+    assert.equal(await sh("cat /tmp/mine"), "mine");
+    await world.ask({ verb: "give back" });
+    assert.equal((await world.frozen()).length, 1); // what it borrows
+  });
+
+  it("has memory of its own once it was suspended and resumed, and lets go what it had borrowed", async () => {
+    const count = Number(await sh("cat /tmp/count"));
+    await world.ask({ verb: "suspend", machine });
+    assert.deepEqual(await world.frozen(), []);
+    await world.ask({ verb: "resume", machine });
+    assert.equal(await sh("cat /tmp/mine"), "mine");
+    await eventually(
+      async () => Number(await sh("cat /tmp/count")) > count,
+      () => "what counted in it has stopped",
+    );
+    await sh("dd if=/dev/vda bs=1k count=1 of=/dev/null 2>/dev/null"); // its disk is there
+  });
+
+  it("can be suspended and frozen again after that, as any other", async () => {
+    const { memory, frozen } = await freeze(machine);
+    assert.equal(frozen, memory);
+    await world.ask({ verb: "give back" });
+    await world.ask({ verb: "suspend", machine });
+    await world.ask({ verb: "resume", machine });
+    assert.equal(await sh("cat /tmp/mine"), "mine");
+    await world.ask({ verb: "remove", machine });
+    await world.checkNothingLeft();
+    await world.checkMarks();
   });
 });
