@@ -1,5 +1,7 @@
 /** A control process of its own, to be killed: machines and states of one home, asked over IPC. */
+
 import { hash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -104,8 +106,13 @@ async function reach(point: string): Promise<void> {
       // it has ended already
     }
   };
-  if (afterMs > 0) setTimeout(kill, afterMs);
-  else kill();
+  if (afterMs > 0) {
+    setTimeout(kill, afterMs);
+    return;
+  }
+  kill();
+  // A busy machine takes its time to end it.
+  while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 const states = await openStates({ home, machines, log, reach });
