@@ -38,7 +38,7 @@ export const stateErrors = {
     status: 409,
   },
   HOOKS_UNASKED: {
-    message: 'machine "{machine}" runs on, for it could not be asked for its hooks: {why}',
+    message: 'machine "{machine}" runs on, for its hooks could not be run: {why}',
     hint: "do without: skep suspend {machine} --no-hooks",
     status: 503,
   },

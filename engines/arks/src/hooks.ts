@@ -12,8 +12,8 @@ export interface HookRequest {
 
 const directories = { before: "/etc/skep/before-suspend.d", after: "/etc/skep/after-resume.d" };
 const defaultSeconds = 30;
-/** To learn which there are; a guest that has just been resumed may be busy. */
-const listTimeoutMs = 30_000;
+/** To learn which there are, and to start one; a guest that has just been resumed may be busy. */
+const askTimeoutMs = 30_000;
 /** More names than these are no list of hooks. */
 const maxListBytes = 8000;
 
@@ -43,11 +43,14 @@ export async function withSuspendHooks(
       work.note(`the agent of ${machine.name} runs no programs, so that no hooks were looked for`);
       return [];
     }
-    throw fail("HOOKS_UNASKED", { machine: machine.name, why: (error as Error).message }, { cause: error });
+    throw unasked(machine, error);
   });
   try {
     for (const hook of hooks) {
-      const ran = await runHook(live, hook, request, work);
+      const ran = await runHook(live, hook, request, work).catch((error: unknown) => {
+        work.signal.throwIfAborted();
+        throw unasked(machine, error);
+      });
       if (ran.status !== 0) throw fail("HOOK_FAILED", { machine: machine.name, hook, ...said(ran, request) });
     }
     await suspend();
@@ -56,6 +59,10 @@ export async function withSuspendHooks(
     if (goesOn) await runAfterResume(machine, request, { ...work, signal: new AbortController().signal });
     throw error;
   }
+}
+
+function unasked({ name }: Machine, error: unknown): SkepError {
+  return fail("HOOKS_UNASKED", { machine: name, why: (error as Error).message }, { cause: error });
 }
 
 /** Runs the guest's programs for after a resume, all of them. What goes wrong is noted: the guest runs. */
@@ -87,7 +94,7 @@ function isRefusal(error: unknown): boolean {
 
 /** Full paths. Where there is no such directory, no program has to be started to learn that. */
 async function list({ agent }: LiveMachine, directory: string, signal: AbortSignal): Promise<string[]> {
-  const limits = { signal, timeoutMs: listTimeoutMs };
+  const limits = { signal, timeoutMs: askTimeoutMs };
   try {
     await agent.fileClose(await agent.fileOpen(directory, "r", limits), limits);
   } catch (error) {
@@ -95,7 +102,7 @@ async function list({ agent }: LiveMachine, directory: string, signal: AbortSign
     throw error;
   }
   const { status, output } = await guestRun(agent, ["/bin/sh", "-c", listScript, "sh", directory], limits);
-  if (status === null) throw new Error(`${directory} was not listed within ${listTimeoutMs / 1000} s`);
+  if (status === null) throw new Error(`${directory} was not listed within ${askTimeoutMs / 1000} s`);
   if (status !== 0) throw new Error(`${directory} could not be read`);
   if (output.length > maxListBytes) throw new Error(`${directory} holds too many files`);
   return output
@@ -110,7 +117,8 @@ async function runHook(
   work: Work,
 ): Promise<GuestRun> {
   work.report({ phase: `running ${hook} in ${live.machine.name}` });
-  return await guestRun(live.agent, [hook], { timeoutMs: hookSeconds * 1000, signal: work.signal });
+  const limits = { timeoutMs: hookSeconds * 1000, startMs: askTimeoutMs, signal: work.signal };
+  return await guestRun(live.agent, [hook], limits);
 }
 
 /** For people; whatever the guest printed does nothing to their terminals. */

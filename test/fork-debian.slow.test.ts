@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import type { ForkResult } from "@skep/api";
+import { eventually, Installation } from "./support.ts";
+
+/** An emulated guest on a machine that does something else as well. */
+const patience = { timeout: 30 * 60_000 };
+const copies = ["web-1", "web-2"];
+const userData = `#cloud-config
+runcmd:
+  - [sh, -c, "echo ran >> /var/lib/skep-test-ran"]
+`;
+/** Draws random bytes all the time, so that some of it comes right after the fork. */
+const draw = `while :; do od -An -tx1 -N16 /dev/urandom; python3 -c 'import os; print(os.getrandom(16).hex())'; done`;
+
+let skep: Installation;
+let result: ForkResult;
+
+async function guest(name: string, script: string): Promise<string> {
+  return (await skep.skep(["exec", name, "--", "sh", "-s"], { input: script })).stdout.trim();
+}
+
+/** By plain ssh, which knows the host's key from the beginning and takes no other. */
+async function ssh(name: string, command: string): Promise<string> {
+  const options = [
+    "-F",
+    join(skep.home, "ssh/config"),
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "StrictHostKeyChecking=yes",
+  ];
+  const { stdout, stderr, status } = await skep.command("ssh", [...options, `${name}.skep`, command]);
+  assert.equal(status, 0, stderr);
+  return stdout.trim();
+}
+
+function distinct(values: readonly string[]): void {
+  assert.equal(new Set(values).size, values.length, values.join("\n"));
+}
+
+describe("copies of a Debian guest", patience, () => {
+  before(async () => {
+    skep = await Installation.make(["debian-12"]);
+    await writeFile(join(skep.home, "user-data"), userData);
+    await skep.skep([
+      ...["new", "web", "--image", "debian-12", "--memory", "768M", "--start", "--wait", "--timeout", "25m"],
+      ...["--user-data", join(skep.home, "user-data")],
+    ]);
+    await guest("web", "cloud-init status --wait >/dev/null");
+    await guest(
+      "web",
+      `echo nonce | sudo tee /dev/shm/nonce >/dev/null; cat >/tmp/draw.sh <<'END'\n${draw}\nEND\nsudo systemd-run --unit=drawing sh -c 'sh /tmp/draw.sh >/dev/shm/drawn'`,
+    );
+    result = JSON.parse((await skep.skep(["fork", "web", "-n", "2", "--json"])).stdout) as ForkResult;
+  }, patience);
+  after(() => skep[Symbol.asyncDispose]());
+
+  it("have all of their identity", async () => {
+    for (const { identity } of result.copies) {
+      assert.deepEqual(
+        identity.filter(({ outcome }) => outcome !== "done"),
+        [],
+      );
+      const keys = identity.filter(({ step }) => step.startsWith("ssh host key"));
+      assert.equal(keys.length, 2);
+    }
+  });
+
+  it("are reached by ssh at once, each by a key of its own", async () => {
+    for (const name of copies)
+      assert.equal(await ssh(name, "hostname; cat /dev/shm/nonce"), `${name}\nnonce`);
+    const keys = ["web", ...copies].map((name) => guest(name, "cat /etc/ssh/ssh_host_*_key.pub"));
+    distinct(
+      (await Promise.all(keys)).flatMap((text) => text.split("\n").map((line) => line.split(" ")[1] ?? "")),
+    );
+  });
+
+  it("draw other random bytes from the first one on", async () => {
+    const drawn = await Promise.all(
+      copies.map(async (name) => (await guest(name, "cat /dev/shm/drawn")).split("\n")),
+    );
+    const [one = [], other = []] = drawn;
+    let alike = 0;
+    while (alike < one.length && one[alike] === other[alike]) alike += 1;
+    assert.ok(alike > 0 && alike < Math.min(one.length, other.length), "nothing was drawn before, or since");
+    const later = new Set(other.slice(alike));
+    assert.deepEqual(
+      one.slice(alike).filter((bytes) => later.has(bytes)),
+      [],
+    );
+  });
+
+  it("keep their identity when they boot again, and cloud-init runs nothing twice", async () => {
+    const keys = "cat /etc/ssh/ssh_host_*_key.pub; cat /etc/machine-id";
+    const before_ = await guest("web-1", keys);
+    await guest("web-1", "sudo systemctl reboot || true").catch(() => undefined);
+    await eventually(
+      async () =>
+        (await guest("web-1", "test -e /dev/shm/nonce || echo booted").catch(() => "")) === "booted",
+      () => "it has not booted again",
+      20 * 60_000,
+    );
+    assert.equal(await guest("web-1", keys), before_);
+    await guest("web-1", "cloud-init status --wait >/dev/null || true");
+    assert.equal(await guest("web-1", "cat /var/lib/skep-test-ran; hostname"), "ran\nweb-1");
+    const { id, mac } = await skep.machine("web-1");
+    assert.equal(
+      await guest("web-1", "sudo cloud-init query instance_id; cat /sys/class/net/e*/address"),
+      `${id}\n${mac}`,
+    );
+    assert.match(
+      await readFile(join(skep.home, "machines/web-1/known_hosts"), "utf8"),
+      /^web-1\.skep ssh-ed25519 /m,
+    );
+  });
+});
