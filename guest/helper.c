@@ -52,12 +52,14 @@ static void run_message(int fd, const char *id, char *lines, int count) {
   }
   renew_lease();
   line = lines;
+  int over = 0;
   for (int i = 0; i < count; i++, line += strlen(line) + 1) {
     parse_step(line, &step);
     *told = 0;
-    answer_line(id, i, step.verb->name, step.verb->run(&step));
+    int result = over ? SKIPPED : step.verb->run(&step);
+    answer_line(id, i, step.verb->name, result);
+    if (!strcmp(step.verb->name, "unless") && result == 0) over = 1;
   }
-  make_durable();
   int n = snprintf(answer + answered, sizeof answer - answered, "end %s %d\n", id, count);
   if (n > 0 && (size_t)n < sizeof answer - answered) answered += (size_t)n;
   send_all(fd, answer, answered);

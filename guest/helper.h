@@ -29,7 +29,6 @@ int parse_step(const char *line, struct step *step); // 1 where it is valid
 int below(char out[4400], const char *path);
 int put(const char *path, const void *data, size_t n, mode_t mode, uid_t owner, gid_t group);
 ssize_t get(const char *path, char *out, size_t size);
-void make_durable(void); // what put has written since
 
 int set_mac(const struct step *step);
 int freeze(const struct step *step);

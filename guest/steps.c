@@ -16,13 +16,26 @@
 
 const char *root_directory = "";
 char told[512];
-static int written; // since the last make_durable
+
+// File systems that were written to since the last sync: a file open on each.
+static struct { dev_t device; int file; } written[8];
+static int written_count;
+
+static void remember_written(int file) {
+  struct stat about;
+  if (fstat(file, &about)) return;
+  for (int i = 0; i < written_count; i++) if (written[i].device == about.st_dev) return;
+  if (written_count == 8) return (void)syncfs(file);
+  int held = fcntl(file, F_DUPFD_CLOEXEC, 0);
+  if (held < 0) return (void)syncfs(file);
+  written[written_count].device = about.st_dev, written[written_count++].file = held;
+}
 
 int below(char out[4400], const char *path) {
   return snprintf(out, 4400, "%s%s", root_directory, path) < 4400 ? 0 : ENAMETOOLONG;
 }
 
-// Written beside, synced, renamed: whole or not there.
+// Written beside, renamed: whole or not there.
 int put(const char *path, const void *data, size_t n, mode_t mode, uid_t owner, gid_t group) {
   char to[4400], temporary[4410];
   if (below(to, path)) return ENAMETOOLONG;
@@ -35,11 +48,11 @@ int put(const char *path, const void *data, size_t n, mode_t mode, uid_t owner, 
     if (w > 0) done += (size_t)w;
     else if (errno != EINTR) error = w ? errno : EIO;
   }
-  if (!error && (fchown(fd, owner, group) || fchmod(fd, mode) || fsync(fd))) error = errno;
-  close(fd);
+  if (!error && (fchown(fd, owner, group) || fchmod(fd, mode))) error = errno;
   if (!error && rename(temporary, to)) error = errno;
   if (error) unlink(temporary);
-  else written = 1;
+  else remember_written(fd);
+  close(fd);
   return error;
 }
 
@@ -47,15 +60,16 @@ static int put_text(const char *path, const char *text, size_t n, mode_t mode) {
   return put(path, text, n, mode, geteuid(), getegid());
 }
 
-// The names: one directory's sync writes the journal of its file system up to now.
-void make_durable(void) {
-  char path[4400];
-  if (!written || below(path, "/etc")) return;
-  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  fsync(fd);
-  close(fd);
-  written = 0;
+// All that earlier steps wrote, at once: file by file it takes as many flushes of the disk.
+static int make_durable(const struct step *s) {
+  (void)s;
+  int error = 0;
+  while (written_count > 0) {
+    int file = written[--written_count].file;
+    if (syncfs(file)) error = errno;
+    close(file);
+  }
+  return error;
 }
 
 ssize_t get(const char *path, char *out, size_t size) {
@@ -162,6 +176,10 @@ static int file(const struct step *s) {
   return put(s->argument[0], s->data, s->data_bytes, (mode_t)strtol(s->argument[1], NULL, 8), geteuid(), getegid());
 }
 
+static int replace_file(const struct step *s) {
+  return has(s) == SKIPPED ? SKIPPED : file(s);
+}
+
 // The same cloud-init instance under its new id, so that nothing runs twice.
 static int instance(const struct step *s) {
   char link[4400], old[4000], from[4400], to[4400], target[4300], temporary[4410];
@@ -197,7 +215,8 @@ static int reload_sshd(const struct step *s) {
 
 const struct verb verbs[] = {
   {"ping-1", "", ping}, {"seed", "b", seed}, {"clock", "n", set_clock}, {"mac", "m", set_mac},
-  {"hostname", "h", hostname}, {"machine-id", "i", machine_id}, {"has", "p", has}, {"file", "pob", file},
+  {"hostname", "h", hostname}, {"machine-id", "i", machine_id}, {"has", "p", has}, {"unless", "p", has},
+  {"file", "pob", file}, {"replace", "pob", replace_file}, {"sync", "", make_durable},
   {"instance", "h", instance}, {"reload-sshd", "", reload_sshd}, {"freeze", "s", freeze}, {"thaw", "", thaw},
   {0},
 };

@@ -29,7 +29,10 @@ const steps = [
   `machine-id ${"a".repeat(32)}`,
   "has /etc/ssh",
   `file /etc/ssh/key 600 ${Buffer.from("key").toString("base64")}`,
+  `replace /etc/ssh/key.pub 644 ${Buffer.from("key").toString("base64")}`,
+  "unless /etc/ssh/key.pub",
   "instance web",
+  "sync",
   "freeze 30",
   "thaw",
 ];
@@ -157,6 +160,17 @@ test("the card's address is changed in the files that name it, and nowhere else"
 test("it says whether a file is there", () => {
   freshRoot();
   assert.match(tell(message(["has /etc/hosts", "has /etc/nothing"])), /0 has done.*\n.*1 has skipped/);
+  const key = Buffer.from("key").toString("base64");
+  const [there, missing] = [`replace /etc/hosts 600 ${key}`, `replace /etc/nothing 600 ${key}`];
+  assert.match(tell(message([there, missing])), /0 replace done.*\n.*1 replace skipped/);
+  assert.equal(text("etc/hosts"), "key");
+  assert.throws(() => text("etc/nothing"));
+  const rest = ["unless /etc/nothing", "hostname one", "unless /etc/hosts", "hostname two", "sync"];
+  assert.match(
+    tell(message(rest)),
+    /0 unless skipped[^]*2 unless done[^]*3 hostname skipped[^]*4 sync skipped/,
+  );
+  assert.equal(text("etc/hostname"), "one\n");
 });
 
 test("the journal goes with the machine's id", () => {
@@ -172,12 +186,12 @@ test("the journal goes with the machine's id", () => {
 
 test("what is frozen thaws by itself when nobody speaks any more; what cannot be frozen whole is not", async () => {
   freshRoot();
-  for (const slice of ["system.slice", "user.slice"]) {
+  const slices = ["system.slice", "user.slice", "machine.slice"];
+  for (const slice of slices) {
     write(`sys/fs/cgroup/${slice}/cgroup.freeze`, "0\n");
     write(`sys/fs/cgroup/${slice}/cgroup.events`, "frozen 0\nfrozen 1\n"); // as if each were done at once
   }
-  const states = () =>
-    ["system.slice", "user.slice"].map((slice) => text(`sys/fs/cgroup/${slice}/cgroup.freeze`)[0]).join("");
+  const states = () => slices.map((slice) => text(`sys/fs/cgroup/${slice}/cgroup.freeze`)[0]).join("");
   const child = spawn(program, ["--root", root]);
   let said = "";
   child.stdout.on("data", (bytes) => {
@@ -191,7 +205,7 @@ test("what is frozen thaws by itself when nobody speaks any more; what cannot be
     );
     assert.match(said, /freeze done/);
     await eventually(
-      () => states() === "00",
+      () => states() === "000",
       () => `the slices are ${states()}`,
     );
     child.stdin.write(message(["freeze 600", "thaw", "freeze 600"]));
@@ -199,17 +213,17 @@ test("what is frozen thaws by itself when nobody speaks any more; what cannot be
       () => said.includes("end x1 3"),
       () => said,
     );
-    assert.equal(states(), "11");
+    assert.equal(states(), "111");
   } finally {
     child.stdin.end();
     await once(child, "close");
   }
   write("sys/fs/cgroup/user.slice/cgroup.events", "frozen 0\n"); // it does not freeze
   assert.match(tell(message(["freeze 9"])), /freeze failed/);
-  assert.equal(states(), "00");
+  assert.equal(states(), "000");
   write("proc/self/cgroup", "0::/system.slice/skep-helper.service\n");
   assert.match(tell(message(["freeze 9"])), /freeze failed Resource deadlock/);
-  assert.equal(states(), "00");
+  assert.equal(states(), "000");
 });
 
 test("altered bytes are never an error of memory, nor the helper's end", () => {

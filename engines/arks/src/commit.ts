@@ -2,6 +2,7 @@ import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ensureDirectory, exists, isErrno, syncDirectory, syncFile } from "@skep/base";
 import { fail } from "./errors.ts";
+import { dropKept } from "./kept.ts";
 import { readManifest } from "./manifest.ts";
 import {
   isStateId,
@@ -53,6 +54,7 @@ export async function removeState(home: string, id: string): Promise<void> {
     await syncDirectory(statesDirectory(home));
   }
   await rm(temporary, { recursive: true, force: true });
+  await dropKept(home, id);
 }
 
 /** Ids of the whole states and of the temporary ones that are there, sorted. */

@@ -3,11 +3,21 @@ import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promi
 import type { ForkedMachine, IdentityStep } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 import { type LiveMachine, launchIncoming, type Machine } from "@skep/machines";
+import type { HelperStep } from "@skep/qmp";
 import { differences } from "./compat.ts";
 import { failFork } from "./fork-errors.ts";
 import type { ForkSource } from "./fork-source.ts";
 import { hostRecord } from "./host-record.ts";
-import { closingRequest, hostKeysToMake, identityOf, identityRequest, lackOf } from "./identity.ts";
+import {
+  closingRequest,
+  identityOf,
+  identityRequest,
+  keysInUse,
+  lackOf,
+  quickHostKeys,
+  type Wanted,
+  waitsForKey,
+} from "./identity.ts";
 import { patchMac } from "./mac-patch.ts";
 import { hasConfiguration, loadDevices } from "./migration.ts";
 import { makeHostKey } from "./ssh-host-keys.ts";
@@ -29,13 +39,17 @@ export interface CopyOptions {
   started: number;
   work: Work;
   reach: Reach;
+  /** What its helper does before the rest of the guest goes on, beside its identity. */
+  more?: readonly HelperStep[];
+  /** Its cloud-init is to see a new instance. The caller has that done, and says when it is ready. */
+  firstBoot?: boolean;
 }
 
 /** Has a machine that was made by `createFork` go on as its source was; where it fails no QEMU is left. */
 export async function startCopy(
   source: ForkSource,
   machine: Machine,
-  { identity, started, work, reach }: CopyOptions,
+  { identity, started, work, reach, more = [], firstBoot = false }: CopyOptions,
 ): Promise<ForkedMachine> {
   const { record, id } = source.frozen;
   const device = await source.frozen.device();
@@ -43,6 +57,7 @@ export async function startCopy(
   const patched = identity ? patchMac(device, source.file.mac, machine.file.mac) : undefined;
   if (patched === undefined) await machine.save({ mac: source.file.mac });
   let told: IdentityStep[] = [];
+  let readyMs: number | undefined;
   await launchIncoming(machine, work, {
     memory: { frozen: id, gid: record.gid },
     deviceForm: hasConfiguration(device) ? "migration" : "xen",
@@ -55,14 +70,17 @@ export async function startCopy(
       await reach("fork-loaded");
       signal.throwIfAborted();
       if (!identity) return void (await live.qmp.execute("cont"));
-      told = await giveIdentity(source, live, patched === undefined ? null : machine.file.mac, signal);
+      const mac = patched === undefined ? null : machine.file.mac;
+      told = await giveIdentity(source, live, { mac, more, firstBoot }, signal);
       if (patched === undefined) told.push(keptMac);
-      machine.setReady("helper");
+      if (!firstBoot) machine.setReady("helper");
+      readyMs = Math.round(performance.now() - started);
+      await keepIdentity(source, live, signal);
     },
   });
   await reach("fork-ready");
   const { mac, ssh } = machine.view();
-  const readyMs = Math.round(performance.now() - started);
+  readyMs ??= Math.round(performance.now() - started);
   return { name: machine.name, id: machine.file.id, mac, ssh, readyMs, identity: told };
 }
 
@@ -82,29 +100,48 @@ async function checkSame(
 async function giveIdentity(
   source: ForkSource,
   live: LiveMachine,
-  mac: string | null,
+  wanted: Omit<Wanted, "keys">,
   signal: AbortSignal,
 ): Promise<IdentityStep[]> {
   const { machine, helper, qmp } = live;
   const { file, name, paths } = machine;
   const limits = { signal, timeoutMs: identityLimitMs };
-  const asked = helper.exchange(identityRequest(file, mac), limits);
+  const keys = await Promise.all(quickHostKeys.map(makeHostKey));
+  const asked = helper.exchange(identityRequest(file, { ...wanted, keys }), limits);
   asked.catch(() => undefined); // whoever awaits it may fail before
   await nextTurn(); // it is written by now
   await qmp.execute("cont");
-  const first = await answered(asked, live, source.file.name);
-  const keys = await Promise.all(hostKeysToMake(first).map(makeHostKey));
-  const last = await helper.exchange(closingRequest(keys, name), limits);
-  const identity = identityOf(first, keys, last);
+  let answers = await answered(asked, live, source.file.name);
+  if (waitsForKey(answers)) {
+    const key = await makeHostKey("rsa");
+    keys.push(key);
+    const rest = answers.findIndex(({ verb }) => verb === "unless");
+    answers = [...answers.slice(0, rest), ...(await helper.exchange(closingRequest(key, name), limits))];
+  }
+  const identity = identityOf(answers, keys);
   const lack = lackOf(identity);
   if (lack !== undefined) {
     const { step, why } = lack;
     throw failFork("FORK_IDENTITY", { name, machine: source.file.name, step, why });
   }
-  const known = keys.map(({ publicKey }) => `${name}.skep ${publicKey}\n`).join("");
-  await appendFile(paths.knownHosts, known, { mode: 0o600 });
+  const known = keysInUse(answers, keys).map(({ publicKey }) => `${name}.skep ${publicKey}\n`);
+  await appendFile(paths.knownHosts, known.join(""), { mode: 0o600 });
   return identity;
 }
+
+/** A copy that is cut off must not come back as its source. FORK_IDENTITY. */
+async function keepIdentity(
+  source: ForkSource,
+  { machine, helper }: LiveMachine,
+  signal: AbortSignal,
+): Promise<void> {
+  const [synced] = await helper.exchange([{ verb: "sync" }], { signal, timeoutMs: identityLimitMs });
+  if (synced?.outcome === "done") return;
+  const { name } = machine;
+  const why = synced?.why ?? "";
+  throw failFork("FORK_IDENTITY", { name, machine: source.file.name, step: "sync", why });
+}
+
 /** What the helper answers, or FORK_HELPER soon where the guest, which came out of a state, has none. */
 async function answered<T>(asked: Promise<T>, live: LiveMachine, machine: string): Promise<T> {
   const over = new AbortController();

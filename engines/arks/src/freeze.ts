@@ -56,12 +56,16 @@ export async function freezeMachine(live: LiveMachine, options: FreezeOptions): 
   try {
     await frozen.admit(machine.name, (await stat(ramOf(live))).blocks * 512);
     await using draft = await frozen.begin(newStateId());
-    await using copy = await copyMemory(live, draft.ramPath, signal);
+    await using copy = await copyMemory(live, draft.ramPath, { idle: frozen.idle, signal });
     await using undo = new Undo();
-    const disks = options.disks ? await prepareDiskFreeze(live, signal) : null;
-    if (disks !== null) undo.push(() => abandonDiskFreeze(live));
-    await flush(live, signal);
-    await copy.begin();
+    // While its memory is copied, which takes longer.
+    const prepare = async () => {
+      const prepared = options.disks ? await prepareDiskFreeze(live, signal) : null;
+      if (prepared !== null) undo.push(() => abandonDiskFreeze(live));
+      await flush(live, signal);
+      return prepared;
+    };
+    const [disks] = await together(prepare, () => copy.begin());
     await reach("freeze-copied");
     const createdAt = new Date().toISOString();
     const act = async () => {

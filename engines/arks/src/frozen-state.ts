@@ -3,6 +3,7 @@ import type { Work } from "@skep/base";
 import { unpackDevice } from "./device.ts";
 import type { Frozen, FrozenContent, FrozenDraft, FrozenMachines } from "./frozen.ts";
 import { readManifest } from "./manifest.ts";
+import type { IdleThreads } from "./memory-threads.ts";
 import { stateDirectory } from "./paths.ts";
 import { damaged } from "./stored.ts";
 import type { StateManifest } from "./types.ts";
@@ -26,7 +27,7 @@ export async function frozenFromState(
   return await frozen.take(state, async (draft) => {
     const { machine, memory } = found.manifest;
     await frozen.admit(machine.name, memory.populatedBytes);
-    return await unpack(draft, directory, found.manifest, work);
+    return await unpack(draft, directory, found.manifest, { idle: frozen.idle, work });
   });
 }
 
@@ -34,7 +35,7 @@ async function unpack(
   draft: FrozenDraft,
   directory: string,
   manifest: StateManifest,
-  work: Work,
+  { idle, work }: { idle: IdleThreads; work: Work },
 ): Promise<FrozenContent> {
   const { createdAt, machine, host, memory, device, pauseMs, slicesFrozen = false } = manifest;
   const file = await open(draft.ramPath, "wx", 0o600);
@@ -43,6 +44,7 @@ async function unpack(
     directory,
     manifest,
     into: draft.ramPath,
+    idle,
     signal: work.signal,
     onProgress: (done, total) =>
       work.report({ phase: `loading the memory of ${machine.name}`, done, total, unit: "bytes" }),

@@ -65,7 +65,12 @@ const again = ({ home, borrowed }: Place) => open(home, borrowed);
 
 /** Of a host that has room for all. */
 const open = (home: string, borrowed: ReadonlySet<string>) =>
-  new FrozenMachines({ home, borrowed: () => borrowed, admit: async () => {}, log: { error() {} } });
+  new FrozenMachines({
+    home,
+    borrowed: () => borrowed,
+    admit: async () => {},
+    log: { warn() {}, error() {} },
+  });
 
 const never = () => assert.fail("it was there");
 const isThere = ({ id }: { id: string }) => existsSync(frozenDirectory(id));

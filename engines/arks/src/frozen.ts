@@ -15,6 +15,8 @@ import {
   whoseFrozen,
 } from "./frozen-files.ts";
 import { type FrozenRecord, writeFrozenRecord } from "./frozen-record.ts";
+import { KeptMemory } from "./kept.ts";
+import { IdleThreads } from "./memory-threads.ts";
 import type { DeviceForm } from "./types.ts";
 
 const isRoot = process.getuid?.() === 0;
@@ -94,13 +96,16 @@ export interface FrozenOptions {
   borrowed(): ReadonlySet<string>;
   /** Refuses a copy of that much of a machine's memory. MEMORY_SHORT. */
   admit(machine: string, bytes: number): Promise<void>;
-  log: { error(fields: object, message: string): void };
+  log: { warn(fields: object, message: string): void; error(fields: object, message: string): void };
 }
 
 /** The frozen machines of one home. A host that boots has none: each can be made again from a state. */
-export class FrozenMachines {
+export class FrozenMachines implements AsyncDisposable {
   readonly home: string;
   readonly admit: FrozenOptions["admit"];
+  /** For whatever is done with the memory of this home's machines. */
+  readonly idle = new IdleThreads();
+  readonly kept: KeptMemory;
   readonly #borrowed: FrozenOptions["borrowed"];
   readonly #log: FrozenOptions["log"];
   readonly #turns = new KeyedMutex();
@@ -112,6 +117,7 @@ export class FrozenMachines {
     this.admit = admit;
     this.#borrowed = borrowed;
     this.#log = log;
+    this.kept = new KeptMemory({ home, log });
   }
 
   /** An empty draft, to be disposed of. EEXIST where it is being made already. */
@@ -231,6 +237,12 @@ export class FrozenMachines {
       const path = join(frozenPlace, name);
       if (path.startsWith(prefix) && (await isOwnDirectory(path))) await rm(path, { recursive: true });
     }
+  }
+
+  /** What it made goes on being there. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.kept[Symbol.dispose]();
+    await this.idle[Symbol.asyncDispose]();
   }
 
   /** The name tells the home: a draft has no record yet. */

@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { HelperStep, StepResult } from "@skep/qmp";
-import { closingRequest, hostKeysToMake, identityOf, identityRequest, lackOf } from "./identity.ts";
+import {
+  closingRequest,
+  identityOf,
+  identityRequest,
+  keysInUse,
+  lackOf,
+  quickHostKeys,
+  waitsForKey,
+} from "./identity.ts";
 import { makeHostKey } from "./ssh-host-keys.ts";
 
 const copy = { id: "01234567-89ab-4cde-8f01-23456789abcd", name: "web-1" };
@@ -16,52 +24,67 @@ function answered(
 
 const at = (request: readonly HelperStep[], verb: string) => request.findIndex((step) => step.verb === verb);
 
+const none = { outcome: "skipped", why: "not in this guest" } as const;
+const failed = { outcome: "failed", why: "No space left on device" } as const;
+
 describe("a copy's identity", () => {
   it("begins with its seed, and ends with the thaw", () => {
-    const request = identityRequest(copy, "52:54:00:c0:ff:ee");
-    assert.deepEqual(
-      request.map(({ verb }) => verb),
-      ["seed", "clock", "mac", "hostname", "machine-id", "instance", "has", "has", "has"],
-    );
-    assert.deepEqual(request.slice(2, 6), [
+    const request = identityRequest(copy, { mac: "52:54:00:c0:ff:ee", keys: [] });
+    assert.deepEqual(request.slice(2), [
       { verb: "mac", address: "52:54:00:c0:ff:ee" },
       { verb: "hostname", name: "web-1" },
       { verb: "machine-id", id: "0123456789ab4cde8f0123456789abcd" },
       { verb: "instance", id: copy.id },
+      { verb: "unless", path: "/etc/ssh/ssh_host_rsa_key" },
+      { verb: "reload-sshd" },
+      { verb: "thaw" },
     ]);
-    assert.notDeepEqual(identityRequest(copy, null)[0], request[0]);
-    assert.equal(at(identityRequest(copy, null), "mac"), -1);
-    assert.deepEqual(closingRequest([], "web-1"), [{ verb: "thaw" }]);
+    const other = identityRequest(copy, { mac: null, keys: [], firstBoot: true });
+    assert.deepEqual([request[0]?.verb, request[1]?.verb], ["seed", "clock"]);
+    assert.notDeepEqual(other[0], request[0]);
+    assert.deepEqual([at(other, "mac"), at(other, "instance")], [-1, -1]);
   });
 
   it("replaces the host keys that the guest has, and those only", async () => {
-    const first = answered(identityRequest(copy, null), { 7: { outcome: "skipped" } });
-    assert.deepEqual(hostKeysToMake(first), ["ed25519", "ecdsa"]);
-    const keys = await Promise.all(hostKeysToMake(first).map(makeHostKey));
-    const closing = closingRequest(keys, "web-1");
+    const keys = await Promise.all(quickHostKeys.map(makeHostKey));
+    const request = identityRequest(copy, { mac: null, keys });
+    const files = request.filter((step) => step.verb === "replace");
     assert.deepEqual(
-      closing.map((step) => (step.verb === "file" ? `${step.path} ${step.mode.toString(8)}` : step.verb)),
+      files.map(({ path, mode }) => `${path} ${mode.toString(8)}`),
       [
         "/etc/ssh/ssh_host_ed25519_key 600",
         "/etc/ssh/ssh_host_ed25519_key.pub 644",
         "/etc/ssh/ssh_host_ecdsa_key 600",
         "/etc/ssh/ssh_host_ecdsa_key.pub 644",
-        "reload-sshd",
-        "thaw",
       ],
     );
-    const [, file] = closing;
-    assert.ok(file?.verb === "file");
-    assert.equal(Buffer.from(file.content).toString(), `${keys[0]?.publicKey} root@web-1\n`);
+    assert.equal(Buffer.from(files[1]?.content ?? "").toString(), `${keys[0]?.publicKey} root@web-1\n`);
+    const first = at(request, "replace");
+    const answers = answered(request, { [first]: none, [first + 1]: none });
+    assert.deepEqual(keysInUse(answers, keys), [keys[1]]);
+    assert.deepEqual(
+      identityOf(answers, keys).filter(({ step }) => step.startsWith("ssh")),
+      [{ step: "ssh host key (ecdsa)", outcome: "done", why: null }],
+    );
+  });
+
+  it("waits for a key that takes long to make where the guest has one", async () => {
+    const request = identityRequest(copy, { mac: null, keys: [] });
+    const rest = at(request, "unless");
+    assert.equal(waitsForKey(answered(request)), true);
+    assert.equal(waitsForKey(answered(request, { [rest]: none })), false);
+    const key = await makeHostKey("rsa");
+    assert.deepEqual(
+      closingRequest(key, "web-1").map(({ verb }) => verb),
+      ["replace", "replace", "reload-sshd", "thaw"],
+    );
   });
 
   it("is told step by step; what a copy cannot be without is named", async () => {
     const keys = [await makeHostKey("ed25519")];
-    const [request, closing] = [identityRequest(copy, null), closingRequest(keys, "web-1")];
-    const told = (
-      first: Record<number, Partial<StepResult>>,
-      last: Record<number, Partial<StepResult>> = {},
-    ) => identityOf(answered(request, first), keys, answered(closing, last));
+    const request = identityRequest(copy, { mac: null, keys });
+    const told = (other: Record<number, Partial<StepResult>>) =>
+      identityOf(answered(request, { [at(request, "unless")]: none, ...other }), keys);
     const whole = told({});
     assert.deepEqual(
       whole.map(({ step }) => step),
@@ -78,13 +101,12 @@ describe("a copy's identity", () => {
     );
     assert.ok(whole.every(({ outcome, why }) => outcome === "done" && why === null));
     assert.equal(lackOf(whole), undefined);
-    const without = told({ [at(request, "instance")]: { outcome: "skipped", why: "not in this guest" } });
-    assert.deepEqual(without[4], { step: "instance", outcome: "skipped", why: "not in this guest" });
+    const without = told({ [at(request, "instance")]: none });
+    assert.deepEqual(without[4], { step: "instance", ...none });
     assert.equal(lackOf(without), undefined);
-    const failed = { outcome: "failed", why: "No space left on device" } as const;
     assert.equal(lackOf(told({ [at(request, "hostname")]: failed })), undefined);
     assert.equal(lackOf(told({ 0: failed }))?.step, "seed");
-    assert.equal(lackOf(told({}, { 1: failed }))?.step, "ssh host key (ed25519)");
-    assert.equal(lackOf(told({}, { [at(closing, "thaw")]: failed }))?.why, "No space left on device");
+    assert.equal(lackOf(told({ [at(request, "replace") + 1]: failed }))?.step, "ssh host key (ed25519)");
+    assert.equal(lackOf(told({ [at(request, "thaw")]: failed }))?.why, "No space left on device");
   });
 });

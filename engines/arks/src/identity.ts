@@ -13,13 +13,27 @@ function hostKeyPath(type: HostKeyType): string {
   return `/etc/ssh/ssh_host_${type}_key`;
 }
 
+/** Made before it is known which of them a copy's guest has. */
+export const quickHostKeys = hostKeyTypes.filter((type) => type !== "rsa");
+
+export interface Wanted {
+  /** Null where the guest has to keep the one it has. */
+  mac: string | null;
+  keys: readonly HostKey[];
+  /** To be done before the rest of the guest goes on. */
+  more?: readonly HelperStep[];
+  /** Its cloud-init is to see a new instance. */
+  firstBoot?: boolean;
+}
+
 /**
- * What a copy's helper is asked first; written before its guest goes on, so that nothing in it draws a random
- * number before its seed. `mac` is null where the guest has to keep the one it has.
+ * What a copy's helper is asked; written before its guest goes on, so that nothing in it draws a random number
+ * before its seed. The rest of the guest goes on with the last step, unless there is a host key that takes long
+ * to make: it then waits for `closingRequest`.
  */
 export function identityRequest(
   { id, name }: Pick<MachineFile, "id" | "name">,
-  mac: string | null,
+  { mac, keys, more = [], firstBoot = false }: Wanted,
 ): HelperStep[] {
   return [
     { verb: "seed", bytes: randomBytes(seedBytes) },
@@ -27,36 +41,43 @@ export function identityRequest(
     ...(mac === null ? [] : [{ verb: "mac" as const, address: mac }]),
     { verb: "hostname", name },
     { verb: "machine-id", id: machineIdOf(id) },
-    { verb: "instance", id },
-    ...hostKeyTypes.map((type) => ({ verb: "has" as const, path: hostKeyPath(type) })),
+    ...(firstBoot ? [] : [{ verb: "instance" as const, id }]),
+    ...keys.flatMap((key) => keyFiles(key, name)),
+    ...more,
+    { verb: "unless", path: hostKeyPath("rsa") },
+    ...goOn,
   ];
 }
 
-/** Which host keys the guest has, as it has answered: those are to be replaced. */
-export function hostKeysToMake(answers: readonly StepResult[]): HostKeyType[] {
-  const asked = answers.filter(({ verb }) => verb === "has");
-  return hostKeyTypes.filter((_, index) => asked[index]?.outcome === "done");
+const goOn: readonly HelperStep[] = [{ verb: "reload-sshd" }, { verb: "thaw" }];
+
+/** Whether the guest still waits, for a key of that type. */
+export function waitsForKey(answers: readonly StepResult[]): boolean {
+  return answers.some(({ verb, outcome }) => verb === "unless" && outcome === "done");
 }
 
-/** What it is asked last: the keys, and only then may the rest of the guest go on. */
-export function closingRequest(keys: readonly HostKey[], name: string): HelperStep[] {
-  const files = keys.flatMap(({ type, privateKey, publicKey }): HelperStep[] => {
-    const path = hostKeyPath(type);
-    return [
-      { verb: "file", path, mode: 0o600, content: Buffer.from(privateKey) },
-      { verb: "file", path: `${path}.pub`, mode: 0o644, content: Buffer.from(`${publicKey} root@${name}\n`) },
-    ];
-  });
-  return [...files, ...(keys.length === 0 ? [] : [{ verb: "reload-sshd" as const }]), { verb: "thaw" }];
+export function closingRequest(key: HostKey, name: string): HelperStep[] {
+  return [...keyFiles(key, name), ...goOn];
 }
 
-/** What became of a copy's identity, by the answers to both requests. */
-export function identityOf(
-  first: readonly StepResult[],
-  keys: readonly HostKey[],
-  last: readonly StepResult[],
-): IdentityStep[] {
-  const files = last.filter(({ verb }) => verb === "file");
+function keyFiles({ type, privateKey, publicKey }: HostKey, name: string): HelperStep[] {
+  const path = hostKeyPath(type);
+  const verb = "replace";
+  return [
+    { verb, path, mode: 0o600, content: Buffer.from(privateKey) },
+    { verb, path: `${path}.pub`, mode: 0o644, content: Buffer.from(`${publicKey} root@${name}\n`) },
+  ];
+}
+
+/** Those that the guest has, which are its own now. `answers`: to all that was asked. */
+export function keysInUse(answers: readonly StepResult[], keys: readonly HostKey[]): HostKey[] {
+  const replaced = answers.filter(({ verb }) => verb === "replace");
+  return keys.filter((_, index) => replaced[2 * index]?.outcome !== "skipped");
+}
+
+/** What became of a copy's identity, by the answers to all that was asked of its helper. */
+export function identityOf(answers: readonly StepResult[], keys: readonly HostKey[]): IdentityStep[] {
+  const replaced = answers.filter(({ verb }) => verb === "replace");
   const told = (step: string, results: readonly StepResult[]): IdentityStep => {
     const { outcome, why } = results.find((result) => result.outcome !== "done") ?? {
       outcome: "done",
@@ -64,11 +85,14 @@ export function identityOf(
     };
     return { step, outcome, why: outcome === "done" || why === "" ? null : why };
   };
-  return [
-    ...first.filter(({ verb }) => verb !== "has").map((result) => told(result.verb, [result])),
-    ...keys.map(({ type }, index) => told(`ssh host key (${type})`, files.slice(2 * index, 2 * index + 2))),
-    ...last.filter(({ verb }) => verb !== "file").map((result) => told(result.verb, [result])),
-  ];
+  const listed = answers.filter(({ verb }) => !["replace", "unless", "file"].includes(verb));
+  const goingOn = listed.findIndex(({ verb }) => verb === "reload-sshd");
+  const own = keysInUse(answers, keys).map((key) => {
+    const at = 2 * keys.indexOf(key);
+    return told(`ssh host key (${key.type})`, replaced.slice(at, at + 2));
+  });
+  const steps = (results: readonly StepResult[]) => results.map((result) => told(result.verb, [result]));
+  return [...steps(listed.slice(0, goingOn)), ...own, ...steps(listed.slice(goingOn))];
 }
 
 /** What a copy cannot be without; undefined: it has all of that. */

@@ -1,7 +1,7 @@
 import { open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { frozenRam, type LiveMachine, memoryDirectory } from "@skep/machines";
-import { MemoryThreads, type Piece } from "./memory-threads.ts";
+import { type IdleThreads, MemoryThreads, type Piece } from "./memory-threads.ts";
 import { ownPages } from "./own-pages.ts";
 import { checkMemoryFile } from "./pack.ts";
 import { populatedRanges, type Range, without } from "./ranges.ts";
@@ -25,13 +25,17 @@ export function ramOf({ frozen, machine }: LiveMachine): string {
 }
 
 /** A copy into a file that is not there yet. STATE_MEMORY where the memory is not what it should be. */
-export async function copyMemory(live: LiveMachine, into: string, signal: AbortSignal): Promise<MemoryCopy> {
+export async function copyMemory(
+  live: LiveMachine,
+  into: string,
+  { idle, signal }: { idle: IdleThreads; signal: AbortSignal },
+): Promise<MemoryCopy> {
   const from = ramOf(live);
   const memoryBytes = live.machine.file.memoryMiB * mebibyte;
   await checkMemoryFile(from, memoryBytes);
   const file = await open(into, "wx", 0o600);
   await file.truncate(memoryBytes).finally(() => file.close());
-  const options = { from, into, memoryBytes, signal };
+  const options = { from, into, memoryBytes, idle, signal };
   return live.frozen === null ? new SharedCopy(options) : new BorrowedCopy(options, live.process.pid);
 }
 
@@ -39,6 +43,7 @@ interface CopyOptions {
   from: string;
   into: string;
   memoryBytes: number;
+  idle: IdleThreads;
   signal: AbortSignal;
 }
 
@@ -51,7 +56,7 @@ class SharedCopy implements MemoryCopy {
 
   constructor(options: CopyOptions) {
     this.#options = options;
-    this.#threads = new MemoryThreads(options);
+    this.#threads = new MemoryThreads(options, options.idle);
   }
 
   async begin(): Promise<void> {
@@ -91,12 +96,12 @@ class BorrowedCopy implements MemoryCopy {
   constructor(options: CopyOptions, pid: number) {
     this.#options = options;
     this.#pid = pid;
-    this.#own = new MemoryThreads({ ...options, from: `/proc/${pid}/mem` });
+    this.#own = new MemoryThreads({ ...options, from: `/proc/${pid}/mem` }, options.idle);
   }
 
   async begin(): Promise<void> {
-    const { from, memoryBytes, signal } = this.#options;
-    await using threads = new MemoryThreads(this.#options);
+    const { from, memoryBytes, idle, signal } = this.#options;
+    await using threads = new MemoryThreads(this.#options, idle);
     await threads.copy(piecesOf(await populatedRanges(from, memoryBytes, signal)), signal);
   }
 

@@ -1,33 +1,62 @@
 /** A thread that packs, unpacks or copies guest memory; memory-threads.ts starts it and says what to do. */
 import { hash } from "node:crypto";
-import { openSync, readSync, writeSync } from "node:fs";
-import { parentPort, workerData } from "node:worker_threads";
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { parentPort } from "node:worker_threads";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { bytesOfChunk, pageBytes } from "./index-codec.ts";
-import type { Answer, Job, PackedBatch, Piece, ThreadData } from "./memory-threads.ts";
+import type { Answer, Job, Order, PackedBatch, Piece, ThreadData } from "./memory-threads.ts";
 import { chunkBytes, type MemoryRow } from "./types.ts";
 
 const compression = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 /** No frame may ask for a window beyond its chunk. */
 const largestWindowLog = 20;
 
-const data = workerData as ThreadData;
-const from = openSync(data.from, "r");
-const into = data.into === null ? null : openSync(data.into, "r+");
+interface Open {
+  from: number;
+  into: number | null;
+  memoryBytes: number;
+}
+
+/** Files that could not be opened are an error of each job on them. */
+let files: Open | { error: unknown } | null = null;
 const raw = Buffer.alloc(chunkBytes);
 const zeros = Buffer.alloc(chunkBytes);
 
-parentPort?.on("message", (job: Job) => {
-  const answer = perform(job);
+parentPort?.on("message", (order: Order) => {
+  if ("open" in order) {
+    close();
+    files = order.open === null ? null : open(order.open);
+    return;
+  }
+  const answer = perform(order);
   const moved = "packed" in answer ? [answer.packed.bytes.buffer as ArrayBuffer] : [];
   parentPort?.postMessage(answer, moved);
 });
 
+function open({ from, into, memoryBytes }: ThreadData): Open | { error: unknown } {
+  let source: number | undefined;
+  try {
+    source = openSync(from, "r");
+    return { from: source, into: into === null ? null : openSync(into, "r+"), memoryBytes };
+  } catch (error) {
+    if (source !== undefined) closeSync(source);
+    return { error };
+  }
+}
+
+function close(): void {
+  if (files === null || "error" in files) return;
+  closeSync(files.from);
+  if (files.into !== null) closeSync(files.into);
+}
+
 function perform(job: Job): Answer {
   try {
-    if ("pack" in job) return { packed: pack(job.pack) };
-    if ("unpack" in job) return { damages: unpack(job.unpack) };
-    copy(job.copy);
+    if (files === null) throw new Error("nothing is open");
+    if ("error" in files) throw files.error;
+    if ("pack" in job) return { packed: pack(files, job.pack) };
+    if ("unpack" in job) return { damages: unpack(files, job.unpack) };
+    copy(files, job.copy);
     return { copied: true };
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;
@@ -36,13 +65,13 @@ function perform(job: Job): Answer {
 }
 
 /** Zero chunks are left out: readers of a mapping fill holes with zero pages. */
-function pack(chunks: readonly number[]): PackedBatch {
+function pack({ from, memoryBytes }: Open, chunks: readonly number[]): PackedBatch {
   const rows: PackedBatch["rows"] = [];
   const parts: Uint8Array[] = [];
   for (const chunk of chunks) {
     const offset = chunk * chunkBytes;
-    const bytes = raw.subarray(0, bytesOfChunk(chunk, data.memoryBytes));
-    readWhole(bytes, offset);
+    const bytes = raw.subarray(0, bytesOfChunk(chunk, memoryBytes));
+    readWhole(from, bytes, offset);
     if (bytes.equals(zeros.subarray(0, bytes.length))) continue;
     const compressed = zstdCompressSync(bytes, compression);
     const stored = compressed.length < bytes.length ? compressed : Buffer.from(bytes);
@@ -59,20 +88,23 @@ function pack(chunks: readonly number[]): PackedBatch {
 }
 
 /** Rows whose ranges follow each other. Returns what is damaged; the rest is written, where it is wanted. */
-function unpack(rows: readonly MemoryRow[]): { row: MemoryRow; why: string }[] {
+function unpack(
+  { from, into, memoryBytes }: Open,
+  rows: readonly MemoryRow[],
+): { row: MemoryRow; why: string }[] {
   const first = rows[0] as MemoryRow;
   const last = rows.at(-1) as MemoryRow;
   const stored = Buffer.allocUnsafe(last.offset + last.length - first.offset);
-  readWhole(stored, first.offset);
+  readWhole(from, stored, first.offset);
   return rows.flatMap((row) => {
     const at = row.offset - first.offset;
-    const size = bytesOfChunk(row.chunk, data.memoryBytes);
-    const why = unpackChunk(stored.subarray(at, at + row.length), size, row);
+    const size = bytesOfChunk(row.chunk, memoryBytes);
+    const why = unpackChunk(stored.subarray(at, at + row.length), size, row, into);
     return why === undefined ? [] : [{ row, why }];
   });
 }
 
-function unpackChunk(stored: Buffer, size: number, row: MemoryRow): string | undefined {
+function unpackChunk(stored: Buffer, size: number, row: MemoryRow, into: number | null): string | undefined {
   if (!hash("sha256", stored, "buffer").equals(row.sha256)) return "its digest is not that of the index";
   let bytes: Buffer;
   try {
@@ -85,17 +117,20 @@ function unpackChunk(stored: Buffer, size: number, row: MemoryRow): string | und
   return undefined;
 }
 
+/** So that what is decompressed fits one buffer, and is not put together from many. */
+const slack = 65_536;
+
 function decompress(stored: Buffer, size: number): Buffer {
   const params = { [constants.ZSTD_d_windowLogMax]: largestWindowLog };
-  return zstdDecompressSync(stored, { maxOutputLength: size, chunkSize: 262_144, params });
+  return zstdDecompressSync(stored, { maxOutputLength: size, chunkSize: size + slack, params });
 }
 
 /** Zeros too: what was there before may be something else. */
-function copy(pieces: readonly Piece[]): void {
+function copy({ from: source, into }: Open, pieces: readonly Piece[]): void {
   for (const { from, to, bytes } of pieces) {
     for (let done = 0; done < bytes; done += raw.length) {
       const part = raw.subarray(0, Math.min(raw.length, bytes - done));
-      readWhole(part, from + done);
+      readWhole(source, part, from + done);
       if (into !== null) writeWhole(into, part, to + done);
     }
   }
@@ -113,10 +148,10 @@ function writePopulated(file: number, bytes: Buffer, offset: number): void {
   }
 }
 
-function readWhole(bytes: Buffer, offset: number): void {
+function readWhole(from: number, bytes: Buffer, offset: number): void {
   for (let done = 0; done < bytes.length; ) {
     const count = readSync(from, bytes, done, bytes.length - done, offset + done);
-    if (count === 0) throw new Error(`${data.from} ends at byte ${offset + done}`);
+    if (count === 0) throw new Error(`it ends at byte ${offset + done}`);
     done += count;
   }
 }

@@ -43,30 +43,95 @@ export const chunksPerJob = 4;
 /** Copies of one job: small enough that all threads end at about the same time. */
 const copiedPerJob = 4 * 1_048_576;
 
-interface Thread {
-  worker: Worker;
-  waiting: PromiseWithResolvers<Answer>[];
-  failure: unknown;
+/** To a thread: what it works on from now on, or a job. */
+export type Order = { open: ThreadData | null } | Job;
+
+/** One thread, which answers its jobs in their order. */
+class Thread {
+  readonly #worker: Worker;
+  readonly #waiting: PromiseWithResolvers<Answer>[] = [];
+  #failure: unknown;
+
+  constructor() {
+    const end = import.meta.url.endsWith(".ts") ? "ts" : "js";
+    const worker = new Worker(new URL(`./memory-thread.${end}`, import.meta.url), { name: "memory-thread" });
+    const fail = (error: unknown) => {
+      this.#failure ??= error;
+      for (const answer of this.#waiting.splice(0)) answer.reject(this.#failure);
+    };
+    worker.on("message", (answer: Answer) => this.#waiting.shift()?.resolve(answer));
+    worker.on("error", fail);
+    worker.on("exit", () => fail(new Error("a thread for guest memory has ended")));
+    this.#worker = worker;
+  }
+
+  get load(): number {
+    return this.#waiting.length;
+  }
+
+  /** Whether it can be given something else to work on. */
+  get isIdle(): boolean {
+    return this.#failure === undefined && this.#waiting.length === 0;
+  }
+
+  open(data: ThreadData): void {
+    this.#worker.ref();
+    this.#worker.postMessage({ open: data } satisfies Order);
+  }
+
+  /** It does not keep the process from ending. */
+  close(): void {
+    this.#worker.postMessage({ open: null } satisfies Order);
+    this.#worker.unref();
+  }
+
+  ask(job: Job): Promise<Answer> {
+    const answer = Promise.withResolvers<Answer>();
+    answer.promise.catch(() => undefined); // whoever awaits it may have failed before
+    if (this.#failure !== undefined) answer.reject(this.#failure);
+    else {
+      this.#waiting.push(answer);
+      this.#worker.postMessage(job satisfies Order);
+    }
+    return answer.promise;
+  }
+
+  async end(): Promise<void> {
+    await this.#worker.terminate();
+  }
+}
+
+/** Threads that wait for work: to start two of them takes longer than to copy the memory of a small guest. */
+export class IdleThreads implements AsyncDisposable {
+  readonly #threads: Thread[] = [];
+
+  take(): Thread | undefined {
+    return this.#threads.pop();
+  }
+
+  async give(thread: Thread): Promise<void> {
+    if (!thread.isIdle || this.#threads.length === mostThreads) return await thread.end();
+    thread.close();
+    this.#threads.push(thread);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#threads.splice(0).map((thread) => thread.end()));
+  }
 }
 
 /** Threads that take jobs in turn. One that fails fails all that is asked of it. */
 export class MemoryThreads implements AsyncDisposable {
   readonly #threads: Thread[];
+  readonly #idle: IdleThreads | undefined;
 
-  constructor(data: ThreadData) {
-    const end = import.meta.url.endsWith(".ts") ? "ts" : "js";
+  /** @param idle where they are from, and go back to; without it they are started, and ended. */
+  constructor({ from, into, memoryBytes }: ThreadData, idle?: IdleThreads) {
     const count = Math.min(mostThreads, availableParallelism());
+    this.#idle = idle;
     this.#threads = Array.from({ length: count }, () => {
-      const url = new URL(`./memory-thread.${end}`, import.meta.url);
-      const worker = new Worker(url, { workerData: data, name: "memory-thread" });
-      const thread: Thread = { worker, waiting: [], failure: undefined };
-      const fail = (error: unknown) => {
-        thread.failure ??= error;
-        for (const answer of thread.waiting.splice(0)) answer.reject(thread.failure);
-      };
-      worker.on("message", (answer: Answer) => thread.waiting.shift()?.resolve(answer));
-      worker.on("error", fail);
-      worker.on("exit", () => fail(new Error("a thread for guest memory has ended")));
+      const thread = idle?.take() ?? new Thread();
+      thread.open({ from, into, memoryBytes });
       return thread;
     });
   }
@@ -101,22 +166,12 @@ export class MemoryThreads implements AsyncDisposable {
   }
 
   #ask(job: Job): Promise<Answer> {
-    const thread = this.#threads.reduce((best, one) =>
-      one.waiting.length < best.waiting.length ? one : best,
-    );
-    const answer = Promise.withResolvers<Answer>();
-    answer.promise.catch(() => undefined); // whoever awaits it may have failed before
-    if (thread.failure !== undefined) {
-      answer.reject(thread.failure);
-      return answer.promise;
-    }
-    thread.waiting.push(answer);
-    thread.worker.postMessage(job);
-    return answer.promise;
+    return this.#threads.reduce((best, one) => (one.load < best.load ? one : best)).ask(job);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+    const threads = this.#threads.splice(0);
+    await Promise.all(threads.map((thread) => this.#idle?.give(thread) ?? thread.end()));
   }
 }
 

@@ -75,7 +75,7 @@ const syncEveryBytes = 16 * 1_048_576;
 async function packChunks(
   file: FileHandle,
   chunks: number[],
-  { ramPath, memoryBytes, signal, onProgress }: PackMemoryOptions,
+  { ramPath, memoryBytes, idle, signal, onProgress }: PackMemoryOptions,
 ): Promise<MemoryRow[]> {
   const rows: MemoryRow[] = [];
   const size = (chunk: number) => bytesOfChunk(chunk, memoryBytes);
@@ -86,7 +86,7 @@ async function packChunks(
   let part = 0;
   let unsynced = 0;
   let syncing: Promise<void> | undefined;
-  await using threads = new MemoryThreads({ from: ramPath, into: null, memoryBytes });
+  await using threads = new MemoryThreads({ from: ramPath, into: null, memoryBytes }, idle);
   const jobs = parts.map((pack) => ({ pack }));
   try {
     await threads.perform(jobs, signal, async (answer) => {

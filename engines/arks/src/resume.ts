@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import type { Work } from "@skep/base";
 import { SkepError } from "@skep/base";
 import {
@@ -12,6 +13,7 @@ import { setClock } from "./clock.ts";
 import { hasHelperPort } from "./compat.ts";
 import { unpackDevice } from "./device.ts";
 import { fail } from "./errors.ts";
+import type { FrozenMachines } from "./frozen.ts";
 import { checkFits, hostRecord } from "./host-record.ts";
 import { readManifest } from "./manifest.ts";
 import { hasConfiguration, loadDevices } from "./migration.ts";
@@ -22,6 +24,10 @@ import type { StateManifest } from "./types.ts";
 import { unpackMemory } from "./unpack.ts";
 
 const mebibyte = 1024 ** 2;
+/** On a busy host. */
+const clockLimitMs = 10_000;
+/** QEMU knows who listens as soon as the guest runs. */
+const listenLimitMs = 500;
 
 /**
  * Has a suspended machine go on, within a turn of the machine. Until the guest runs, whatever fails leaves it
@@ -30,8 +36,7 @@ const mebibyte = 1024 ** 2;
 export async function resumeMachine(
   machine: Machine,
   suspended: SuspendedState,
-  work: Work,
-  reach: Reach,
+  { frozen, work, reach }: { frozen: FrozenMachines; work: Work; reach: Reach },
 ): Promise<void> {
   const { home } = machine.context;
   const directory = stateDirectory(home, suspended.state);
@@ -41,17 +46,26 @@ export async function resumeMachine(
   checkFits(machine, manifest, { qemu: version, arch, machineType });
   const state = await unpackDevice({ directory, manifest });
   let told = false;
+  let going: Going | undefined;
   try {
     await launchIncoming(machine, work, {
       deviceForm: hasConfiguration(state) ? "migration" : "xen",
       helper: hasHelperPort(manifest.host),
+      place: (into) =>
+        frozen.kept.take(suspended.state, {
+          digest: suspended.digest ?? "",
+          bytes: manifest.memory.bytes,
+          into,
+        }),
       fill: (ramPath, signal) => {
         const onProgress = (done: number, total: number) =>
           work.report({ phase: `loading the memory of ${machine.name}`, done, total, unit: "bytes" });
-        return unpackMemory({ directory, manifest, into: ramPath, signal, onProgress });
+        return unpackMemory({ directory, manifest, into: ramPath, idle: frozen.idle, signal, onProgress });
       },
       async load(live) {
         checkFits(machine, manifest, await hostRecord(live, work.signal));
+        // Before the load: the saved port may have a host that listens.
+        if (hasHelperPort(manifest.host)) await live.helper.connect({ signal: work.signal });
         await load(live, state, work.signal);
         await reach("loaded");
         work.signal.throwIfAborted();
@@ -60,7 +74,7 @@ export async function resumeMachine(
         // One that is gone has not heard it for certain: then the memory is still good.
         if (!live.alive) throw failMachine("QEMU_GONE", { name: machine.name, reason: "QEMU ended" });
         told = true;
-        await live.qmp.execute("cont");
+        going = await goOn(live, hasHelperPort(manifest.host));
         machine.setState("running");
       },
     });
@@ -74,6 +88,7 @@ export async function resumeMachine(
   await reach("running");
   await giveUp(machine, suspended.state);
   const live = machine.live;
+  if (await going?.clockSet) return machine.setReady("helper");
   if (live === undefined || !suspended.agent) return;
   if (!(await setClock(live, work.signal))) {
     work.note(`the agent of ${machine.name} does not answer: its clock is where it was`);
@@ -111,6 +126,38 @@ async function readOwnManifest(
     throw refuse(`it was saved with ${mib} MiB of memory, and the machine has ${machine.file.memoryMiB}`);
   }
   return manifest;
+}
+
+interface Going {
+  /** Whether its helper has set its clock. */
+  clockSet: Promise<boolean>;
+}
+
+/** Where it has a helper, that sets the clock, and so is the first to answer: it need not be started. */
+async function goOn(live: LiveMachine, hasPort: boolean): Promise<Going> {
+  const limits = { timeoutMs: clockLimitMs };
+  const asked = hasPort ? live.helper.exchange([{ verb: "clock", unixMs: Date.now() }], limits) : undefined;
+  const clockSet = asked?.then(
+    ([result]) => result?.outcome === "done",
+    () => false,
+  );
+  await nextTurn(); // it is written by now
+  await live.qmp.execute("cont");
+  return { clockSet: clockSet === undefined ? Promise.resolve(false) : answered(live, clockSet) };
+}
+
+/** False soon where nothing listens in the guest. */
+async function answered(live: LiveMachine, clockSet: Promise<boolean>): Promise<boolean> {
+  const over = new AbortController();
+  const lacking = sleep(listenLimitMs, undefined, { signal: over.signal }).then(async () =>
+    (await live.hasHelper()) ? await clockSet : false,
+  );
+  lacking.catch(() => undefined);
+  try {
+    return await Promise.race([clockSet, lacking]);
+  } finally {
+    over.abort();
+  }
 }
 
 async function load(live: LiveMachine, state: Uint8Array, signal: AbortSignal): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Arch } from "@skep/api/schemas";
+import type { IdleThreads } from "./memory-threads.ts";
 
 /** Bytes of guest memory in one chunk. The last chunk of a memory may have fewer. */
 export const chunkBytes = 1_048_576;
@@ -68,8 +69,8 @@ export interface StateManifest {
   version: 1;
   /** `st-` and 17 hexadecimal digits; the name of the state's directory. */
   id: string;
-  /** `suspend`: given up once the machine goes on. `snapshot`: it stays. */
-  kind: "suspend" | "snapshot";
+  /** `suspend`: given up once the machine goes on. `snapshot`, `template`: it stays. */
+  kind: "suspend" | "snapshot" | "template";
   /** ISO 8601, UTC. */
   createdAt: string;
   /** What `machine.json` said at that time. */
@@ -114,6 +115,8 @@ export interface Damage {
 
 /** What can be stopped and watched. */
 export interface Transfer {
+  /** Threads that wait for such work; without them some are started. */
+  idle?: IdleThreads;
   signal?: AbortSignal;
   /** Of the memory's bytes that are touched, how many are done. */
   onProgress?: (doneBytes: number, totalBytes: number) => void;

@@ -32,7 +32,7 @@ export async function goThroughChunks(
   options: Transfer & { directory: string; index: MemoryIndex; into: string | null },
   onDamage: (damage: Damage) => void,
 ): Promise<void> {
-  const { directory, index, into, signal, onProgress } = options;
+  const { directory, index, into, idle, signal, onProgress } = options;
   const { memoryBytes, packBytes, rows } = index;
   const { pack } = statePaths(directory);
   await checkStoredFile(directory, pack, { bytes: packBytes });
@@ -43,7 +43,7 @@ export async function goThroughChunks(
   const total = size(rows);
   let done = 0;
   let part = 0;
-  await using threads = new MemoryThreads({ from: pack, into, memoryBytes });
+  await using threads = new MemoryThreads({ from: pack, into, memoryBytes }, idle);
   const jobs = parts.map((unpack) => ({ unpack }));
   await threads.perform(jobs, signal, (answer) => {
     if (!("damages" in answer)) return;

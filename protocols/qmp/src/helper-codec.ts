@@ -18,8 +18,14 @@ export type HelperStep =
   | { verb: "machine-id"; id: string }
   /** Asks whether there is such a file: `done`, else `skipped`. */
   | { verb: "has"; path: string }
+  /** As `has`; where there is such a file, all steps after it are skipped. */
+  | { verb: "unless"; path: string }
   /** Owned by root, whole or not at all. */
   | { verb: "file"; path: string; mode: number; content: Uint8Array }
+  /** As `file` where there is such a file, else skipped. */
+  | { verb: "replace"; path: string; mode: number; content: Uint8Array }
+  /** What was written so far is on the disk. */
+  | { verb: "sync" }
   /** cloud-init's instance gets this id, and nothing of it runs again. */
   | { verb: "instance"; id: string }
   | { verb: "reload-sshd" }
@@ -67,8 +73,10 @@ function argumentsOf(step: HelperStep): string[] {
     case "instance":
       return [step.id];
     case "has":
+    case "unless":
       return [step.path];
     case "file":
+    case "replace":
       return [step.path, step.mode.toString(8).padStart(3, "0"), base64(step.content)];
     case "freeze":
       return [String(step.seconds)];
