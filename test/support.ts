@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { chmodSync, readFileSync } from "node:fs";
 import { cp, link, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -43,6 +44,8 @@ export class Installation implements AsyncDisposable {
       XDG_DATA_HOME: undefined,
       SKEP_HOST: undefined,
       SKEP_TOKEN: undefined,
+      // They would be made beside the test, and take the processors that it counts on.
+      SKEP_TEMPLATES: process.env.SKEP_TEMPLATES ?? "asked",
       // would count for more than what a test writes into a profile
       ...Object.fromEntries(
         Object.keys(process.env).flatMap((name) => (/^AWS_/.test(name) ? [[name, undefined]] : [])),
@@ -187,7 +190,20 @@ export class Installation implements AsyncDisposable {
       );
     }
     for (const id of ids) await rm(`/dev/shm/skep-${id.slice(0, 8)}`, { recursive: true, force: true });
+    await this.#clearSharedMemory();
     await rm(this.#parent, { recursive: true, force: true });
+  }
+
+  /** What is frozen, or kept, of this home's machines. */
+  async #clearSharedMemory(): Promise<void> {
+    const mark = createHash("sha256").update(this.home).digest("hex").slice(0, 12);
+    for (const name of await readdir("/dev/shm")) {
+      const path = join("/dev/shm", name);
+      const record = name.startsWith("skep-frozen-st-") ? join(path, "record.json") : undefined;
+      const text = record === undefined ? "{}" : await readFile(record, "utf8").catch(() => "{}");
+      const isOurs = JSON.parse(text).home === this.home || name.includes(`-${mark}-`);
+      if (isOurs) await rm(path, { recursive: true, force: true });
+    }
   }
 
   async #machineIds(): Promise<string[]> {

@@ -239,8 +239,9 @@ export class FrozenMachines implements AsyncDisposable {
     }
   }
 
-  /** What it made goes on being there. */
+  /** Frozen machines stay; what is kept only to be quicker goes, as nobody would see it grow old. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.kept.dropAll();
     this.kept[Symbol.dispose]();
     await this.idle[Symbol.asyncDispose]();
   }
