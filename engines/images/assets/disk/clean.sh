@@ -6,8 +6,10 @@ echo localhost >/etc/hostname
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >/etc/hosts
 find /var/log -type f -exec rm -f {} +
 rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache \
-  /var/lib/dpkg/*-old /var/lib/cloud/* /var/tmp/* /tmp/* /run/* /var/lib/systemd/timers/* \
+  /var/lib/dpkg/*-old /var/lib/cloud/* /var/tmp/* /run/* /var/lib/systemd/timers/* \
   /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /etc/.pwd.lock
+# Without mmdebstrap's own file its `apt-get clean` would be the host's. It removes that itself.
+find /tmp -mindepth 1 -maxdepth 1 ! -name 'mmdebstrap.apt.conf.*' -exec rm -rf {} +
 mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 rm -f /etc/apt/apt.conf.d/99mmdebstrap /var/lib/initramfs-tools/*.tmp
 sed -i '/^force-confold$/d' /etc/dpkg/dpkg.cfg.d/99mmdebstrap
