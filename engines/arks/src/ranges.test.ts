@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
-import { MemoryThreads } from "./memory-threads.ts";
+import { IdleThreads, MemoryThreads } from "./memory-threads.ts";
 import { populatedRanges, type Range, without } from "./ranges.ts";
 import { makeMemory, ownDirectory, seededBytes, smallMemory } from "./testing.ts";
 import { chunkBytes } from "./types.ts";
@@ -74,6 +75,15 @@ suite("ranges of a memory file", () => {
   }
 });
 
+async function endAll(idle: IdleThreads): Promise<number> {
+  let ended = 0;
+  for (let thread = idle.take(); thread !== undefined; thread = idle.take()) {
+    await thread.end();
+    ended += 1;
+  }
+  return ended;
+}
+
 suite("copying of memory", () => {
   test("brings over every byte of the pieces, zeros too, and nothing else", async (t) => {
     const directory = await ownDirectory(t);
@@ -106,5 +116,30 @@ suite("copying of memory", () => {
     }
     await using none = new MemoryThreads({ from: join(directory, "none"), into, memoryBytes: chunkBytes });
     await assert.rejects(none.copy([{ from: 0, to: 0, bytes: 1 }], undefined), { code: "ENOENT" });
+  });
+
+  test("is done by threads that wait for it, whatever they were used for before", async (t) => {
+    const directory = await ownDirectory(t);
+    const names = ["one", "other", "copy"].map((name) => join(directory, name));
+    const [one, other, into] = names as [string, string, string];
+    await writeFile(one, Buffer.alloc(4096, 1));
+    await writeFile(other, Buffer.alloc(4096, 2));
+    await makeMemory(into, 4096, []);
+    await using idle = new IdleThreads();
+    const whole = [{ from: 0, to: 0, bytes: 4096 }];
+    for (const from of [one, join(directory, "none"), other]) {
+      await using threads = new MemoryThreads({ from, into, memoryBytes: 4096 }, idle);
+      const copied = threads.copy(whole, undefined);
+      if (from.endsWith("none")) await assert.rejects(copied, { code: "ENOENT" });
+      else await copied;
+    }
+    assert.ok((await readFile(into)).equals(Buffer.alloc(4096, 2)));
+    const count = Math.min(2, availableParallelism());
+    assert.equal(await endAll(idle), count);
+    const threads = new MemoryThreads({ from: one, into, memoryBytes: 4096 }, idle);
+    const given = threads.copy(whole, undefined);
+    await threads[Symbol.asyncDispose](); // the busy one does not come back
+    await assert.rejects(given);
+    assert.equal(await endAll(idle), count - 1);
   });
 });
