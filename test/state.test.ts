@@ -80,6 +80,32 @@ describe("a machine that is suspended", () => {
     assert.deepEqual(await states(), []);
   });
 
+  it("keeps the connections between its programs, which miss nothing, and is told the time", async () => {
+    const talk = "i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done";
+    await sh("web", "(sleep 99999 | nc -l -p 7001 >/heard) >/dev/null 2>&1 &");
+    await sh("web", `sleep 1; ((${talk}) | nc 127.0.0.1 7001) >/dev/null 2>&1 &`);
+    const heard = async () => (await sh("web", "cat /heard")).split("\n").map(Number);
+    await eventually(
+      async () => (await heard()).length > 2,
+      () => "nothing was heard",
+    );
+    await sh("web", "date -u -s '2020-01-01 00:00:00'");
+    const { length } = await heard();
+    await skep.skep(["suspend", "web"]);
+    await skep.skep(["resume", "web"]);
+    const clock = Number(await sh("web", "date +%s"));
+    assert.ok(Math.abs(clock - Date.now() / 1000) < 60, `its clock says ${clock}`);
+    await eventually(
+      async () => (await heard()).length > length + 2,
+      () => "nothing is heard any more",
+    );
+    const all = await heard();
+    assert.deepEqual(
+      all,
+      all.map((_, index) => index + 1),
+    );
+  });
+
   it("is resumed by start, which says so", async () => {
     const nonce = await leaveNonce("web");
     await skep.skep(["suspend", "web"]);

@@ -16,18 +16,18 @@ async function suspended(t: TestContext) {
   const diagnose = (change: Partial<Diagnosed> = {}) =>
     diagnoseStates({
       home,
-      machines: [{ name: "web", state: manifest.id, digest }],
-      here: async (_name, saved) => saved,
+      states: [{ name: "web", state: manifest.id, digest }],
+      here: async (_named, saved) => saved,
       thorough: false,
       ...change,
     });
-  return { directory, diagnose, id: manifest.id };
+  return { directory, diagnose, id: manifest.id, digest };
 }
 
 suite("what doctor says of suspended machines", () => {
   test("is nothing where there are none, and one line where all is well", async (t) => {
     const { diagnose } = await suspended(t);
-    assert.deepEqual(await diagnose({ machines: [] }), []);
+    assert.deepEqual(await diagnose({ states: [] }), []);
     const [check, ...more] = await diagnose({ thorough: true });
     assert.deepEqual([check?.name, check?.status, more.length], ["states", "ok", 0]);
     assert.match(check?.detail ?? "", /^1 suspended, with .* stored$/);
@@ -35,7 +35,7 @@ suite("what doctor says of suspended machines", () => {
 
   test("is the difference where QEMU is another one, with the way out", async (t) => {
     const { diagnose } = await suspended(t);
-    const here = async (_name: string, saved: HostRecord) => ({ ...saved, qemu: "8.2.0" });
+    const here = async (_named: unknown, saved: HostRecord) => ({ ...saved, qemu: "8.2.0" });
     const [check, ...more] = await diagnose({ here });
     assert.deepEqual([check?.name, check?.status, more.length], ["state of web", "warning", 0]);
     assert.match(check?.detail ?? "", /7\.2\.22.*8\.2\.0/);
@@ -69,10 +69,23 @@ suite("what doctor says of suspended machines", () => {
 
   test("is that its state is gone, or is another one's", async (t) => {
     const { diagnose, directory, id } = await suspended(t);
-    const other = await diagnose({ machines: [{ name: "web", state: id, digest: "0".repeat(64) }] });
+    const other = await diagnose({ states: [{ name: "web", state: id, digest: "0".repeat(64) }] });
     assert.match(other[0]?.detail ?? "", /not the machine's/);
     await rm(directory, { recursive: true });
     const [gone] = await diagnose();
     assert.match(gone?.detail ?? "", /does not exist/);
+  });
+
+  test("tells of snapshots by their names, and counts what both have once", async (t) => {
+    const { diagnose, directory, id, digest } = await suspended(t);
+    const snapshot = { name: "web", snapshot: "first", state: id, digest };
+    const [alone] = await diagnose();
+    const stored = /with .*$/.exec(alone?.detail ?? "")?.[0];
+    const [both] = await diagnose({ states: [{ name: "web", state: id, digest }, snapshot] });
+    assert.equal(both?.detail, `1 suspended, 1 of snapshots, ${stored}`);
+    await rm(statePaths(directory).pack);
+    const [check, ...more] = await diagnose({ states: [snapshot] });
+    assert.deepEqual([check?.name, check?.status, more.length], ["snapshot first of web", "failed", 0]);
+    assert.match(check?.fix ?? "", /skep snapshot restore web first --cold; .*skep snapshot rm web first$/);
   });
 });

@@ -7,59 +7,79 @@ import { stateDirectory, statePaths } from "./paths.ts";
 import { checkStoredFile, damaged } from "./stored.ts";
 import type { HostRecord, StateManifest } from "./types.ts";
 
-/** A suspended machine, and the state that its file names. */
-export interface SuspendedMachine {
+/** A state that a suspended machine sleeps on, or that a snapshot of it has. */
+export interface NamedState {
+  /** The machine's. */
   name: string;
+  snapshot?: string;
   state: string;
   /** sha256 of the state's manifest. */
   digest: string;
 }
 
 /**
- * Of each suspended machine whose state is damaged, or could not be resumed here: what is wrong, and what to do. One
- * line of all others. Damage in what is stored of memory is found only by `thorough`, which reads all of it; missing
- * and shortened files always are.
+ * Of each state that is damaged, or could not be used here: what is wrong, and what to do. One line of all others.
+ * Damage in what is stored of memory is found only by `thorough`, which reads all of it; missing and shortened files
+ * always are.
  *
- * `here` gives what this host would resume it with, taking over from `saved` what only a running QEMU could tell.
+ * `here` gives what this host would use it with, taking over from `saved` what only a running QEMU could tell.
  */
 export async function diagnoseStates(options: {
   home: string;
-  machines: readonly SuspendedMachine[];
-  here(name: string, saved: HostRecord): Promise<HostRecord>;
+  states: readonly NamedState[];
+  here(named: NamedState, saved: HostRecord): Promise<HostRecord>;
   thorough: boolean;
 }): Promise<Check[]> {
-  if (options.machines.length === 0) return [];
+  if (options.states.length === 0) return [];
   const problems: Check[] = [];
-  let storedBytes = 0;
-  for (const machine of options.machines) {
-    const problem = (status: Check["status"], detail: string) =>
-      problems.push({
-        name: `state of ${machine.name}`,
-        status,
-        detail,
-        fix: `${status === "warning" ? "resume it where it fits, or " : ""}give up its memory and boot from its disk: skep resume ${machine.name} --cold`,
-      });
+  const well: NamedState[] = [];
+  // A snapshot of a machine that sleeps names the state that it sleeps on.
+  const storedBytes = new Map<string, number>();
+  for (const named of options.states) {
     try {
-      const manifest = await readWhole(options.home, machine, options.thorough);
-      storedBytes += manifest.memory.packBytes + manifest.device.storedBytes;
-      const found = differences(manifest.host, await options.here(machine.name, manifest.host));
-      if (found.length > 0) problem("warning", `cannot be resumed on this host: ${found.join("; ")}`);
+      const { host, memory, device } = await readWhole(options.home, named, options.thorough);
+      const found = differences(host, await options.here(named, host));
+      if (found.length > 0) {
+        const verb = named.snapshot === undefined ? "resumed" : "restored with its memory";
+        problems.push(problemOf(named, "warning", `cannot be ${verb} on this host: ${found.join("; ")}`));
+        continue;
+      }
+      well.push(named);
+      storedBytes.set(named.state, memory.packBytes + device.storedBytes);
     } catch (error) {
       if (!(error instanceof SkepError)) throw error;
-      problem("failed", error.message);
+      problems.push(problemOf(named, "failed", error.message));
     }
   }
-  const well = options.machines.length - problems.length;
-  if (well === 0) return problems;
-  const detail = `${well} suspended, with ${formatSize(storedBytes)} stored`;
-  return [...problems, { name: "states", status: "ok", detail, fix: null }];
+  if (well.length === 0) return problems;
+  const ofSnapshots = well.filter(({ snapshot }) => snapshot !== undefined).length;
+  const suspended = well.length - ofSnapshots;
+  const counted = [
+    ...(suspended > 0 ? [`${suspended} suspended`] : []),
+    ...(ofSnapshots > 0 ? [`${ofSnapshots} of snapshots`] : []),
+  ];
+  const stored = formatSize([...storedBytes.values()].reduce((sum, bytes) => sum + bytes, 0));
+  return [
+    ...problems,
+    { name: "states", status: "ok", detail: `${counted.join(", ")}, with ${stored} stored`, fix: null },
+  ];
+}
+
+function problemOf({ name, snapshot }: NamedState, status: Check["status"], detail: string): Check {
+  if (snapshot !== undefined) {
+    const fix = `restore its disks alone: skep snapshot restore ${name} ${snapshot} --cold; or remove it: skep snapshot rm ${name} ${snapshot}`;
+    return { name: `snapshot ${snapshot} of ${name}`, status, detail, fix };
+  }
+  const elsewhere = status === "warning" ? "resume it where it fits, or " : "";
+  const fix = `${elsewhere}give up its memory and boot from its disk: skep resume ${name} --cold`;
+  return { name: `state of ${name}`, status, detail, fix };
 }
 
 /** The manifest of a state that is whole, as far as was looked. STATE_NOT_FOUND, STATE_DAMAGED, STATE_VERSION. */
-async function readWhole(home: string, machine: SuspendedMachine, thorough: boolean): Promise<StateManifest> {
-  const directory = stateDirectory(home, machine.state);
+async function readWhole(home: string, named: NamedState, thorough: boolean): Promise<StateManifest> {
+  const directory = stateDirectory(home, named.state);
   const { manifest, digest } = await readManifest(directory);
-  if (digest !== machine.digest) throw damaged(directory, "manifest.json", "it is not the machine's");
+  if (digest !== named.digest) throw damaged(directory, "manifest.json", "it is not the machine's");
   const { index, pack, device } = statePaths(directory);
   await checkStoredFile(directory, index, { bytes: manifest.memory.index.bytes });
   await checkStoredFile(directory, pack, { bytes: manifest.memory.packBytes });

@@ -1,11 +1,12 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { readFileIfThere } from "@skep/base";
+import { exists, readFileIfThere } from "@skep/base";
 import type { LiveMachine, Machine } from "@skep/machines";
 
 const freezeLimitMs = 5000;
 const thawLimitMs = 20_000;
 const thawTries = 3;
+export const helperLimitMs = 15_000;
 const withFileSystems = "file systems";
 
 /** Says that a guest is held still by us. It goes with the host's boot, as QEMU does. */
@@ -22,11 +23,43 @@ export async function forgetHold(machine: Machine): Promise<void> {
   await rm(announcement(machine), { force: true });
 }
 
+/** Says that a guest's helper is asked by us to stop its services. */
+function servicesAnnouncement({ runtime }: Machine): string {
+  return join(runtime.directory, "services-held");
+}
+
+/** Before that: should we die, a later process has them go on, and nobody waits until the helper does so by itself. */
+export async function announceServices(machine: Machine): Promise<void> {
+  await writeFile(servicesAnnouncement(machine), "");
+}
+
+/** Where this does not work, they go on by themselves when the helper's lease is over. */
+export async function letServicesGo(live: LiveMachine): Promise<void> {
+  const { machine, helper } = live;
+  await helper.exchange([{ verb: "thaw" }], { timeoutMs: helperLimitMs }).catch((error: unknown) => {
+    const { name, context } = machine;
+    if (live.alive) context.log.warn({ machine: name, err: error }, "cannot have its services go on at once");
+  });
+  await forgetServices(machine);
+}
+
+export async function forgetServices(machine: Machine): Promise<void> {
+  await rm(servicesAnnouncement(machine), { force: true });
+}
+
 /** Lets a guest go on that an earlier process held still, within a turn of its machine. */
 export async function recoverHold(machine: Machine): Promise<void> {
   const { live } = machine;
+  if (live === undefined) return;
+  await recoverStill(machine, live);
+  if (!(await exists(servicesAnnouncement(machine)))) return;
+  await letServicesGo(live);
+  machine.context.log.info({ machine: machine.name }, "services that were held go on");
+}
+
+async function recoverStill(machine: Machine, live: LiveMachine): Promise<void> {
   const held = await readFileIfThere(announcement(machine));
-  if (live === undefined || held === undefined) return;
+  if (held === undefined) return;
   const { running } = await live.qmp.execute("query-status");
   if (!running) await live.qmp.execute("cont");
   if (machine.state === "paused") machine.setState("running");

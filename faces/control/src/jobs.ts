@@ -14,8 +14,13 @@ export interface JobRequest {
   request: unknown;
 }
 
+/** `createdAt` is when it was asked for; ISO 8601, UTC. */
+export interface InterruptedJob extends JobRequest {
+  createdAt: string;
+}
+
 /** Finishes or undoes what a job of an earlier skepd left half done. */
-export type Recover = (job: JobRequest) => Promise<"finished" | "undone">;
+export type Recover = (job: InterruptedJob) => Promise<"finished" | "undone">;
 
 interface RunningJob {
   job: Job;
@@ -267,7 +272,8 @@ export class Jobs implements AsyncDisposable {
       this.#run(jobOf(row), async ({ report }) => {
         report({ phase: "cleaning up after an interruption" });
         const request: unknown = row.request === null ? null : JSON.parse(row.request);
-        const outcome = await recover({ kind: row.kind, subject: row.subject, request });
+        const { kind, subject, created_at: createdAt } = row;
+        const outcome = await recover({ kind, subject, request, createdAt });
         if (outcome === "finished") return null;
         throw fail("JOB_INTERRUPTED", { outcome: "what was half done is undone" });
       });
