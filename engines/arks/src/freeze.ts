@@ -25,8 +25,8 @@ export interface FreezeOptions {
   work: Work;
   /** Whether its disks are frozen at the same instant; else they go on changing. */
   disks: boolean;
-  /** Whether the guest's helper has frozen its services, which wake up so. */
-  slicesFrozen: boolean;
+  /** Has the guest's helper freeze its services, which then wake up so; false where it has none. Called while it runs. */
+  hold?(): Promise<boolean>;
   reach: Reach;
 }
 
@@ -48,7 +48,7 @@ export interface Freezing {
  */
 export async function freezeMachine(live: LiveMachine, options: FreezeOptions): Promise<Freezing> {
   const { machine } = live;
-  const { frozen, work, slicesFrozen, reach } = options;
+  const { frozen, work, hold, reach } = options;
   const { signal } = work;
   await volumesReady(machine, signal);
   const host = await hostRecord(live, signal);
@@ -63,9 +63,9 @@ export async function freezeMachine(live: LiveMachine, options: FreezeOptions): 
       const prepared = options.disks ? await prepareDiskFreeze(live, signal) : null;
       if (prepared !== null) undo.push(() => abandonDiskFreeze(live));
       await flush(live, signal);
-      return prepared;
+      return { disks: prepared, slicesFrozen: (await hold?.()) ?? false };
     };
-    const [disks] = await together(prepare, () => copy.begin());
+    const [{ disks, slicesFrozen }] = await together(prepare, () => copy.begin());
     await reach("freeze-copied");
     const createdAt = new Date().toISOString();
     const act = async () => {
