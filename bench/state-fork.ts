@@ -19,7 +19,7 @@ export async function benchFork(world: World): Promise<Part> {
       const [frozen, copy] = placesOf(world);
       const told = await world.script<ScriptFreeze>("fork", directory, frozen, copy);
       add("script wall", told.wallMs);
-      add("script ready", told.ms);
+      add("script ready", told.readyMs as number);
       add("script pause", told.pauseMs);
       await removeCopies(frozen, [copy]);
     },

@@ -15,7 +15,7 @@ export async function benchMemory(world: World): Promise<Part> {
     (add) => forks(world, 8, add),
   ]);
   await world.skep("rm", "--force", "web");
-  const cold = await inTurns(world.rounds.cold, [(add) => booted(world, add)]);
+  const cold = await inTurns(world.rounds.cold, [(add) => booted(world, add)], { first: "counts" });
   const value = cold.median("cold");
   const after = `after ${world.memoryIdleMs / 1000} s idle`;
   const rows = [1, 8].map((count) =>

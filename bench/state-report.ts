@@ -97,13 +97,18 @@ export class Samples {
 
 type Side = (add: (name: string, value: number) => void) => Promise<void>;
 
-/** As `interleave` does, where each side measures more than one thing. */
-export async function inTurns(rounds: number, sides: readonly Side[]): Promise<Samples> {
+/** As `interleave` does, where each side measures more than one thing. `first`: of what boots all are alike. */
+export async function inTurns(
+  rounds: number,
+  sides: readonly Side[],
+  { first = "is left out" }: { first?: "counts" | "is left out" } = {},
+): Promise<Samples> {
   const samples = new Samples();
-  for (let round = 0; round <= rounds; round += 1) {
+  const uncounted = first === "counts" ? 0 : 1;
+  for (let round = 0; round < rounds + uncounted; round += 1) {
     for (let turn = 0; turn < sides.length; turn += 1) {
       const side = sides[(turn + round) % sides.length] as Side;
-      await side((name, value) => (round === 0 ? undefined : samples.add(name, value)));
+      await side((name, value) => (round < uncounted ? undefined : samples.add(name, value)));
     }
   }
   return samples;

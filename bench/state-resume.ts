@@ -1,12 +1,11 @@
 /** Suspend and resume, of 1 GiB and of 4. */
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Machine } from "@skep/api/schemas";
 import { agentAnswers } from "./state-agent.ts";
 import { inTurns, type Part, type Samples } from "./state-report.ts";
 import { makeScriptMachine } from "./state-source.ts";
-import type { World } from "./state-world.ts";
+import { removeShared, type World } from "./state-world.ts";
 
 type Add = (name: string, value: number) => void;
 
@@ -61,26 +60,18 @@ async function skepSide(world: World, { name, id }: Machine, size: string, add: 
   const agent = join(world.runtimeOf({ id }), "agent.sock");
   for (const how of ["kept", "unpacked"] as const) {
     await sleep(world.idleMs);
-    const { ms, stdout } = await world.skep("suspend", name, "--json");
+    const { ms } = await world.skep("suspend", name);
     add(`${size} suspend`, ms);
-    const [told] = [JSON.parse(stdout)].flat() as [{ storedBytes?: number }];
-    const state = await storedState(world, name);
-    add(`${size} stored`, (told.storedBytes ?? state.storedBytes) / 2 ** 20);
+    const { suspended } = await world.machine(name);
+    const { state = "", storedBytes = Number.NaN } = suspended ?? {};
+    add(`${size} stored`, storedBytes / 2 ** 20);
     // What is on tmpfs may be gone at any time; the state on disk is what counts.
-    const caches = [`/dev/shm/skep-${id.slice(0, 8)}`, `/dev/shm/skep-frozen-${state.id}`];
-    if (how === "unpacked") for (const path of caches) await rm(path, { recursive: true, force: true });
+    if (how === "unpacked") await removeShared((entry) => entry.endsWith(state));
     const resume = () => world.skep("resume", name);
     const { answerMs, endMs } = await answered(agent, resume);
     add(`${size} ${how} agent`, answerMs);
     add(`${size} ${how} end`, endMs);
   }
-}
-
-async function storedState(world: World, name: string): Promise<{ id: string; storedBytes: number }> {
-  const { suspended } = JSON.parse((await world.skep("inspect", name, "--json")).stdout) as {
-    suspended?: { state?: string; storedBytes: number };
-  };
-  return { id: suspended?.state ?? "none", storedBytes: suspended?.storedBytes ?? Number.NaN };
 }
 
 async function scriptSide(world: World, directory: string, add: Add): Promise<void> {

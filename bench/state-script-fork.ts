@@ -87,8 +87,8 @@ export function makeRam(path: string, bytes: number): void {
   closeSync(file);
 }
 
-/** Starts a copy in a new directory. Settles when its helper has answered that it is somebody of its own. */
-export async function copy(frozen: string, directory: string): Promise<void> {
+/** Starts a copy in a new directory: `readyAt` by `performance.now()`, when its helper has said that it is its own. */
+export async function copy(frozen: string, directory: string): Promise<{ readyAt: number }> {
   const source = readMachine(frozen);
   mkdirSync(directory);
   const keys = hostKeys(source.hostKeys, directory);
@@ -117,9 +117,12 @@ export async function copy(frozen: string, directory: string): Promise<void> {
   await qmp.execute("cont");
   const failed = (await identity).find(({ outcome }) => outcome === "failed");
   if (failed !== undefined) throw new Error(`${failed.verb}: ${failed.why}`);
+  const readyAt = performance.now();
+  await helper.exchange([{ verb: "sync" }]); // its identity is to outlive a power cut
   helper.disconnect();
   await qmp.close();
   writeMachine(machine);
+  return { readyAt };
 }
 
 async function hostKeys(types: readonly string[], directory: string): Promise<HelperStep[]> {

@@ -17,6 +17,7 @@ const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 const map = promisify(execFile);
 const chunkBytes = 1_048_576;
+const params = { [constants.ZSTD_c_compressionLevel]: 1 };
 /** More would wait for the same two cores. */
 const atOnce = 3;
 
@@ -75,7 +76,7 @@ export async function packMemory(ram: string, directory: string): Promise<number
     const bytes = Buffer.allocUnsafe(chunkBytes);
     readSync(source, bytes, 0, chunkBytes, at);
     if (bytes.equals(zeros)) return;
-    const stored = await compress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } });
+    const stored = await compress(bytes, { params, chunkSize: chunkBytes });
     chunks.push({ at, offset: end, length: stored.length });
     end += stored.length;
     writeSync(target, stored, 0, stored.length, (chunks.at(-1) as Chunk).offset);
@@ -94,7 +95,7 @@ export async function unpackMemory(directory: string, ram: string): Promise<void
   await inParallel(chunks, async ({ at, offset, length }) => {
     const stored = Buffer.allocUnsafe(length);
     readSync(source, stored, 0, length, offset);
-    writeSync(target, await decompress(stored), 0, chunkBytes, at);
+    writeSync(target, await decompress(stored, { chunkSize: chunkBytes }), 0, chunkBytes, at);
   });
   closeSync(source);
   closeSync(target);

@@ -5,7 +5,7 @@
  */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { GuestHelper, QmpClient } from "@skep/qmp";
+import { GuestHelper, type HelperStep, QmpClient } from "@skep/qmp";
 import { copy, freeze, makeRam } from "./state-script-fork.ts";
 import { packMemory, unpackMemory } from "./state-script-memory.ts";
 import { loadDevices, readMachine, saveDevices, startQemu, writeMachine } from "./state-script-qemu.ts";
@@ -33,11 +33,13 @@ async function resume(directory: string, from: string, how?: string) {
   const filled = from === "packed" ? unpackMemory(directory, machine.ram) : undefined;
   const qmp = await startQemu(machine);
   const helper = new GuestHelper(join(directory, "helper.sock"));
-  if (how === "thaw") await helper.connect();
+  await helper.connect();
   await filled;
   await loadDevices(qmp, directory, readFileSync(join(directory, "devices")));
+  const clock: HelperStep = { verb: "clock", unixMs: Date.now() };
+  const asked = helper.exchange(how === "thaw" ? [clock, { verb: "thaw" }] : [clock]);
   await qmp.execute("cont");
-  if (how === "thaw") await helper.exchange([{ verb: "thaw" }]);
+  await asked;
   helper.disconnect();
   await qmp.close();
   writeMachine(machine);
@@ -46,18 +48,13 @@ async function resume(directory: string, from: string, how?: string) {
 
 async function fork(directory: string, frozen: string, into: string) {
   const frozenAs = await freeze(directory, frozen);
-  await copy(frozen, into);
-  return frozenAs;
+  return { ...frozenAs, ...(await copy(frozen, into)) };
 }
 
-const verbs: Record<string, (...paths: never[]) => Promise<unknown>> = {
-  suspend,
-  resume,
-  freeze,
-  copy,
-  fork,
-};
+type Verb = (...paths: never[]) => Promise<object & { readyAt?: number }>;
+
+const verbs: Record<string, Verb> = { suspend, resume, freeze, copy, fork };
 const [verb = "", ...paths] = process.argv.slice(2);
 const started = performance.now();
-const told = await (verbs[verb] as (typeof verbs)[string])(...(paths as never[]));
-console.log(JSON.stringify({ ...(told as object | undefined), ms: performance.now() - started }));
+const { readyAt, ...told } = await (verbs[verb] as Verb)(...(paths as never[]));
+console.log(JSON.stringify({ ...told, ...(readyAt === undefined ? {} : { readyMs: readyAt - started }) }));

@@ -14,8 +14,8 @@ const node = process.execPath;
 /** What the script has told, and its time from its start to its end. */
 export interface Told {
   wallMs: number;
-  /** Of which its own work. */
-  ms: number;
+  /** Of a copy: from the beginning of its own work. */
+  readyMs?: number;
 }
 
 export class World implements AsyncDisposable {
@@ -126,18 +126,21 @@ export class World implements AsyncDisposable {
       const { id = "" } = JSON.parse(text) as { id?: string };
       if (id !== "") await rm(`/dev/shm/skep-${id.slice(0, 8)}`, { recursive: true, force: true });
     }
-    for (const path of await this.frozen()) await rm(path, { recursive: true, force: true });
+    // What is kept of states, by a skepd that could not end by itself.
+    const states = await readdir(join(this.home, "states")).catch(() => []);
+    await removeShared((entry) => states.some((state) => entry.endsWith(`-${state}`)));
+    const frozen = new Set(await this.#frozen());
+    await removeShared((entry) => frozen.has(entry));
     for (const path of [this.memory, this.base])
       await rm(path, { recursive: true, force: true, maxRetries: 3 });
   }
 
-  /** What this home keeps of frozen machines on tmpfs. */
-  async frozen(): Promise<string[]> {
+  /** Frozen machines of this home on tmpfs. */
+  async #frozen(): Promise<string[]> {
     const names = (await readdir("/dev/shm")).filter((name) => name.startsWith("skep-frozen-"));
-    const paths = names.map((name) => join("/dev/shm", name));
-    const texts = paths.map((path) => readFile(join(path, "record.json"), "utf8").catch(() => "{}"));
+    const texts = names.map((name) => readFile(`/dev/shm/${name}/record.json`, "utf8").catch(() => "{}"));
     const homes = (await Promise.all(texts)).map((text) => (JSON.parse(text) as { home?: string }).home);
-    return paths.filter((_, at) => homes[at] === this.home);
+    return names.filter((_, at) => homes[at] === this.home);
   }
 
   /** Whatever is named after our directories: each QEMU is, on both sides. */
@@ -162,5 +165,12 @@ export class World implements AsyncDisposable {
     const text = await readFile(path, "utf8").catch(() => "{}");
     const { pid, startTime } = JSON.parse(text) as { pid?: number; startTime?: string };
     return pid !== undefined && processStartTime(pid) === startTime ? pid : undefined;
+  }
+}
+
+/** Removes what is on tmpfs by those names. */
+export async function removeShared(isMeant: (name: string) => boolean): Promise<void> {
+  for (const name of (await readdir("/dev/shm")).filter(isMeant)) {
+    await rm(join("/dev/shm", name), { recursive: true, force: true });
   }
 }

@@ -1,12 +1,14 @@
 /**
  * `npm run bench:state`: the promises about suspend, resume, snapshots, forks and warm starts in docs/SPECIFICATION.md,
- * on this machine. Sides take turns in one run; values are medians. `--only resume,fork,fork8,pause,memory` picks
+ * on this machine. Sides take turns in one run; values are medians. `--only resume,fork,fork8,pause,memory,new,idle` picks
  * parts, `--rounds N` (of all; default 10), `--cold-rounds N` (of what boots; default as `--rounds`), `--json`.
  * skep is the bundle in build/skep (made anew), the script is bench/state-script.ts, the guest the test cache's Debian.
  */
 import { parseArgs } from "node:util";
 import { benchFork, benchForkMany, benchPause } from "./state-fork.ts";
+import { benchIdle } from "./state-idle.ts";
 import { benchMemory } from "./state-memory.ts";
+import { benchNew } from "./state-new.ts";
 import { type Part, print, verdicts, versions } from "./state-report.ts";
 import { benchResume } from "./state-resume.ts";
 import { World } from "./state-world.ts";
@@ -17,6 +19,8 @@ const parts: Record<string, (world: World) => Promise<Part>> = {
   fork8: benchForkMany,
   pause: benchPause,
   memory: benchMemory,
+  new: benchNew,
+  idle: benchIdle,
 };
 
 const { values: options } = parseArgs({
