@@ -87,6 +87,7 @@ int slices(const char *value) {
 
 int freeze(const struct step *s) {
   if (is_inside()) return EDEADLK;
+  prepare_mac();
   set_lease(atoi(s->argument[0]));
   int error = slices("1");
   if (error && slices("0") <= 0) set_lease(0); // all of it or nothing

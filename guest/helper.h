@@ -31,6 +31,7 @@ int put(const char *path, const void *data, size_t n, mode_t mode, uid_t owner, 
 ssize_t get(const char *path, char *out, size_t size);
 
 int set_mac(const struct step *step);
+void prepare_mac(void);
 int freeze(const struct step *step);
 int thaw(const struct step *step);
 

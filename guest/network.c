@@ -67,6 +67,7 @@ static int replace(char *text, size_t n, const char *old, const char *new) {
   return found;
 }
 
+// Without a new address the files are only read.
 static int rewrite_files(const char *old, const char *new) {
   static char text[256 * 1024];
   int error = 0;
@@ -81,7 +82,7 @@ static int rewrite_files(const char *old, const char *new) {
       if (lstat(full, &about) || !S_ISREG(about.st_mode) || about.st_size >= (off_t)sizeof text - 1) continue;
       snprintf(name, sizeof name, "%s/%s", *directory, file->d_name);
       ssize_t n = get(name, text, sizeof text);
-      if (n != about.st_size || !replace(text, (size_t)n, old, new)) continue;
+      if (n != about.st_size || !new || !replace(text, (size_t)n, old, new)) continue;
       int failed = put(name, text, (size_t)n, about.st_mode & 0777, about.st_uid, about.st_gid);
       if (failed) error = failed;
     }
@@ -90,11 +91,22 @@ static int rewrite_files(const char *old, const char *new) {
   return error;
 }
 
+static char card[IFNAMSIZ], old[32]; // as they were found last
+
+static int is_as_found(void) {
+  char address[32];
+  return *card && attribute(card, "address", address, sizeof address) && !strcmp(address, old);
+}
+
+// A copy of this guest then finds in memory what it would have to read from a disk that is new to it.
+void prepare_mac(void) {
+  if (find_card(card, sizeof card, old)) rewrite_files(old, NULL);
+}
+
 // The files first: they are found by the address that the card still has, should this be done again.
 int set_mac(const struct step *s) {
   const char *new = s->argument[0];
-  char card[IFNAMSIZ], old[32];
-  if (!find_card(card, sizeof card, old)) return SKIPPED;
+  if (!is_as_found() && !find_card(card, sizeof card, old)) return SKIPPED;
   int error = rewrite_files(old, new);
   if (error) return error;
   IN_KERNEL;
