@@ -43,6 +43,13 @@ export const storagedErrors = {
     hint: "see: skep vol snapshot ls",
     status: 404,
   },
+  MARK_EXISTS: { message: 'mark "{mark}" is there already', status: 409 },
+  MARK_UNKNOWN: {
+    message:
+      "the instant of the volumes that was kept is gone: storaged has started anew since, or it took too long",
+    hint: "try again",
+    status: 409,
+  },
   STORE_KEYS: {
     message: "no key was given for {endpoint}",
     hint: "write one into a profile: skep auth --profile NAME --endpoint-url {endpoint}",

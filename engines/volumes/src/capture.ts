@@ -26,28 +26,49 @@ export interface Capture {
   blocks: number;
 }
 
-/** In one turn, with the end of the present segment. */
-export function capture(core: Core): Capture {
-  const { wal, overlay, map, counters } = core;
-  const captured: Capture = {
-    pieces: [],
-    holes: [],
-    covered: [],
-    sealed: wal.seal(),
-    sequence: Number(wal.sealedSequence),
-    changes: counters.changes,
-    blocks: 0,
-  };
+/** The overlay at one instant, with the end of the present segment; nothing changes by it. */
+export interface Instant extends Pick<Capture, "sealed" | "sequence" | "changes"> {
+  /** block, count, source, position, …: ascending. */
+  runs: number[];
+}
+
+/** In one turn. */
+export function instantOf({ wal, overlay, counters }: Core): Instant {
+  const runs: number[] = [];
+  const sealed = wal.seal();
   overlay.forEach((block, count, source, position) => {
+    runs.push(block, count, source, position);
+  });
+  return { runs, sealed, sequence: Number(wal.sealedSequence), changes: counters.changes };
+}
+
+/** What the durable map, which stands at or before the instant, does not have of it. */
+export function captureOf({ map, ownership }: Core, { runs, sealed, sequence, changes }: Instant): Capture {
+  const captured: Capture = { pieces: [], holes: [], covered: [], sealed, sequence, changes, blocks: 0 };
+  for (let i = 0; i < runs.length; i += 4) {
+    const [block, count, source, position] = runs.slice(i, i + 4) as [number, number, number, number];
+    // Drains that were under way at the instant have put these segments into the map since.
+    if ((source === zero ? position : source) < ownership.manifest.WALNum) continue;
     captured.covered.push(block, count);
     if (source !== zero) {
       captured.pieces.push({ block, count, source, position, isCompacted: false });
       captured.blocks += count;
     } else if (map.extents.firstMapped(block, count) < block + count) captured.holes.push(block, count);
-  });
+  }
+  return captured;
+}
+
+/** The present instant, of which a drain takes care now. */
+export function capture(core: Core): Capture {
+  const captured = captureOf(core, instantOf(core));
+  noteCaptured(core);
+  return captured;
+}
+
+/** All that was changed so far is taken care of. */
+export function noteCaptured({ counters }: Core): void {
   counters.captured = counters.changes;
   counters.waitingBytes = 0;
-  return captured;
 }
 
 /** The parts of extents (block, count, slot, ordinal; ascending) that no captured run covers. */

@@ -58,6 +58,8 @@ export async function rewrite(core: Core, slots: readonly number[], captured: Ca
   return uncovered(extents, captured.covered);
 }
 
-export function snapshotVersions(core: Pick<Core, "ownership">): number[] {
-  return core.ownership.manifest.Snapshots.map(({ Version }) => Version);
+/** Of all snapshots, and of what is to become one. */
+export function snapshotVersions({ ownership, marks }: Pick<Core, "ownership" | "marks">): number[] {
+  const marked = marks.flatMap(({ frozen }) => (frozen === null ? [] : [frozen.version]));
+  return [...ownership.manifest.Snapshots.map(({ Version }) => Version), ...marked];
 }

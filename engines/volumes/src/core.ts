@@ -2,6 +2,7 @@ import type { Environment } from "./environment.ts";
 import type { VolumeKey } from "./keys.ts";
 import type { DurableMap } from "./map/durable-map.ts";
 import type { ExtentMap } from "./map/extent-map.ts";
+import type { Mark } from "./marks.ts";
 import type { Ownership } from "./ownership.ts";
 import type { Wal } from "./wal/wal.ts";
 
@@ -13,7 +14,8 @@ export interface Core {
   readonly wal: Wal;
   /** What is newer than the durable map: block -> (segment, position), or (zero, segment). */
   readonly overlay: ExtentMap;
-  readonly map: DurableMap;
+  /** Another one after a revert. */
+  map: DurableMap;
   /** Bytes of a block's slot in the log. */
   readonly slotBytes: number;
   readonly ownership: Ownership;
@@ -21,6 +23,8 @@ export interface Core {
   /** What the log had lost, although it was flushed, when the volume was opened. */
   readonly damage: { message: string; since: number } | null;
   readonly numbers: Numbers;
+  /** In the order in which they were made: snapshots that are not in the manifest yet. */
+  readonly marks: Mark[];
   /** Sizes of the manifest's map objects, by key. */
   readonly mapBytes: Map<string, number>;
   /** Objects that no manifest names any more, to be deleted. */

@@ -1,23 +1,20 @@
-import { type Capture, capture, merged, type Piece, planChunks } from "./capture.ts";
+import { encodedObject, inlineBytes, putMapObject, rebase } from "./base.ts";
+import { type Capture, capture, captureOf, merged, noteCaptured, type Piece, planChunks } from "./capture.ts";
 import { chunkBlocks } from "./chunk/format.ts";
 import { chunkObjectKey } from "./chunk/names.ts";
 import { compactWith, snapshotVersions, type Unreadable } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import type { Manifest } from "./manifest.ts";
 import type { ChunkRow } from "./map/chunk-table.ts";
-import { encodeMapObject, type MapObject } from "./map/codec.ts";
+import type { MapObject } from "./map/codec.ts";
 import type { MapDelta } from "./map/durable-map.ts";
 import { type ExtentMap, hole, zero } from "./map/extent-map.ts";
-import { mapCodec } from "./map-objects.ts";
+import { freezeMark, waitingMark } from "./marks.ts";
 import { inParallel } from "./objects.ts";
-import { mapKey, mapNumber } from "./paths.ts";
+import { mapKey } from "./paths.ts";
 import { CompactionFailed, extentsOf, putChunk } from "./put-chunk.ts";
 
 const uploadsAtOnce = 4;
-/** Of deltas that are objects of their own. */
-const mostDeltas = 64;
-/** Deltas may weigh as much as the base, and this in any case. */
-const lightDeltas = 256 * 1024;
 /** Larger ones are objects of their own: the manifest is written with each drain. */
 const inlineDeltaBytes = 4 * 1024;
 
@@ -37,8 +34,34 @@ export interface DrainOptions {
 export async function drain(core: Core, unreadable: Unreadable, options: DrainOptions = {}): Promise<void> {
   const { counters, ownership } = core;
   ownership.check();
+  // Again where one was made in the very moment: what is captured next comes after it.
+  while (waitingMark(core) !== undefined) await storeMarks(core, unreadable);
   if (counters.changes === counters.committed && options.always !== true) return;
-  const captured = capture(core);
+  await storeCapture(core, unreadable, capture(core), options);
+}
+
+/**
+ * Marks come before all that was changed after them: once, the durable map has to stand at the instant of each. One
+ * at a time, as a drain.
+ */
+export async function storeMarks(core: Core, unreadable: Unreadable): Promise<void> {
+  const { counters } = core;
+  for (let mark = waitingMark(core); mark !== undefined; mark = waitingMark(core)) {
+    const { instant } = mark;
+    if (instant.changes !== counters.committed) {
+      await storeCapture(core, unreadable, captureOf(core, instant), {});
+    }
+    freezeMark(core, mark);
+    if (counters.changes === counters.committed) noteCaptured(core);
+  }
+}
+
+async function storeCapture(
+  core: Core,
+  unreadable: Unreadable,
+  captured: Capture,
+  options: DrainOptions,
+): Promise<void> {
   const compact = options.compact ?? ((all) => compactWith(core, all, unreadable));
   for (;;) {
     try {
@@ -166,53 +189,10 @@ function extentsFor(
 /** Where the map is with a delta more: a small one goes into the manifest, which spares an object. */
 async function putDelta(core: Core, object: MapObject): Promise<Manifest["Map"]> {
   const { Base, Deltas, Inline } = core.ownership.manifest.Map;
-  const { key, bytes } = await encoded(core, object);
+  const { key, bytes } = await encodedObject(core, object);
   const isSmall = bytes.length <= inlineDeltaBytes && inlineBytes(Inline) < core.env.inlineBytes;
   if (!isSmall) await putMapObject(core, key, bytes);
   core.mapBytes.set(key, bytes.length);
   const inline = isSmall ? { [key]: Buffer.from(bytes).toString("base64") } : {};
   return { Base, Deltas: [...Deltas, key], Inline: { ...Inline, ...inline } };
-}
-
-function inlineBytes(inline: Manifest["Map"]["Inline"]): number {
-  return Object.values(inline).reduce((sum, text) => sum + text.length, 0);
-}
-
-async function encoded(core: Core, object: MapObject): Promise<{ key: string; bytes: Uint8Array }> {
-  const { id, env, ownership } = core;
-  const key = mapKey(id, ownership.manifest.Epoch, object.version);
-  return { key, bytes: await encodeMapObject(object, mapCodec(env, core.key, key)) };
-}
-
-async function putMapObject({ env, ownership, counters }: Core, key: string, bytes: Uint8Array) {
-  await ownership.persist(() => env.store.put(key, bytes, { signal: ownership.ending }));
-  counters.bytesToStore += bytes.length;
-}
-
-/** Puts a base in the place of a base and deltas that outweigh it, or that are too many. */
-async function rebase(core: Core): Promise<void> {
-  const { ownership, mapBytes, map, numbers, id, env } = core;
-  const { Base, Deltas, Inline } = ownership.manifest.Map;
-  const weight = Deltas.reduce((sum, key) => sum + (mapBytes.get(key) ?? 0), 0);
-  const base = Base === null ? 0 : (mapBytes.get(Base) ?? 0);
-  const inlined = Object.keys(Inline).length;
-  // A small base is cheaper than objects for the deltas that come.
-  const isFull = base <= lightDeltas && inlined > 0 && inlineBytes(Inline) >= env.inlineBytes;
-  const isEnough = Deltas.length - inlined <= mostDeltas && weight <= Math.max(base, lightDeltas);
-  if (isEnough && !isFull) return;
-  const version = numbers.map++;
-  const { key, bytes } = await encoded(core, await map.baseObject(version, () => env.pause()));
-  await putMapObject(core, key, bytes);
-  mapBytes.set(key, bytes.length);
-  await ownership.swap({ BlockToObjectWALNum: numbers.map, Map: { Base: key, Deltas: [], Inline: {} } });
-  for (const old of Base === null ? Deltas : [Base, ...Deltas]) {
-    mapBytes.delete(old);
-    if (old in Inline) continue;
-    if (old.startsWith(`${id}/`) && !isInSnapshot(ownership.manifest, old)) core.garbage.add(old);
-  }
-}
-
-/** A snapshot that was taken while a map object was in use names it. */
-function isInSnapshot({ Snapshots }: Manifest, key: string): boolean {
-  return Snapshots.some(({ Version }) => Version >= mapNumber(key));
 }

@@ -104,6 +104,11 @@ export const volumeErrors = {
     hint: "remove some: skep vol snapshot rm",
     status: 409,
   },
+  MARK_GONE: {
+    message: 'snapshot "{snapshot}" of volume "{id}" was begun, and given up before it was complete',
+    hint: "take another one",
+    status: 409,
+  },
   SNAPSHOT_NEEDED: {
     message: 'snapshot "{snapshot}" is needed by volume "{by}", a clone of it',
     hint: "remove the clone first: skep vol rm {by}",

@@ -3,9 +3,10 @@ import { chunkObjectKey } from "./chunk/names.ts";
 import { rewrite, snapshotVersions, type Unreadable } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import { drain } from "./drain.ts";
+import { markedKeys } from "./marks.ts";
 import { inParallel, listObjects } from "./objects.ts";
 import { manifestKey, snapshotKey, volumePrefix } from "./paths.ts";
-import { snapshotManifests } from "./snapshots.ts";
+import { mapKeys, snapshotManifests } from "./snapshots.ts";
 import type { Collected } from "./types.ts";
 
 export const deletesAtOnce = 8;
@@ -108,13 +109,11 @@ async function deleteOrphans(core: Core, collected: Collected, signal?: AbortSig
   for (const slot of map.chunks.slots()) {
     if (map.chunks.source(slot) === 0) needed.add(nameIn(core, slot));
   }
-  for (const [snapshot, { Map: place }] of snapshots) {
+  for (const [snapshot, manifest] of snapshots) {
     needed.add(snapshotKey(id, snapshot));
-    for (const key of place.Deltas) needed.add(key);
-    if (place.Base !== null) needed.add(place.Base);
+    for (const key of mapKeys(manifest)) needed.add(key);
   }
-  const { Base, Deltas } = ownership.manifest.Map;
-  for (const key of Base === null ? Deltas : [Base, ...Deltas]) needed.add(key);
+  for (const key of [...mapKeys(ownership.manifest), ...markedKeys(core)]) needed.add(key);
   for (const { key, sizeBytes } of found) {
     if (needed.has(key)) continue;
     garbage.add(key);

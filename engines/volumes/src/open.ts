@@ -251,6 +251,7 @@ async function recover(
     garbage: new Set(),
     damage: damageOf(env, wal),
     numbers: { chunk: manifest.ObjectNum, map: manifest.BlockToObjectWALNum },
+    marks: [],
     counters: {
       bytesWritten: 0,
       bytesRead: 0,

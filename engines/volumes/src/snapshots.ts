@@ -1,18 +1,17 @@
 import type { Unreadable } from "./compaction.ts";
 import type { Core } from "./core.ts";
-import { drain } from "./drain.ts";
+import { drain, storeMarks } from "./drain.ts";
 import type { Environment } from "./environment.ts";
 import { fail } from "./errors.ts";
 import { decodeManifest, encodeManifest, type Manifest, maxManifestBytes, snapshotInfo } from "./manifest.ts";
+import { dropMark, type FrozenMark, type Mark, makeMark, markedKeys } from "./marks.ts";
 import { codeOf, inParallel, listObjects, readObject } from "./objects.ts";
 import { newCommit, readManifest } from "./ownership.ts";
-import { isVolumeId, newId, snapshotKey } from "./paths.ts";
+import { isVolumeId, snapshotKey } from "./paths.ts";
 import type { SnapshotInfo } from "./types.ts";
 
 const readsAtOnce = 8;
 const deletesAtOnce = 8;
-/** The manifest lists them. */
-const mostSnapshots = 1000;
 
 /** The volume at this instant: its manifest under another name. One at a time. */
 export async function takeSnapshot(
@@ -20,29 +19,35 @@ export async function takeSnapshot(
   unreadable: Unreadable,
   request: { name?: string; id?: string },
 ): Promise<SnapshotInfo> {
-  const { env, ownership } = core;
-  const { name = null, id = newId("snap", (bytes) => env.random(bytes)) } = request;
-  const isTaken = ownership.manifest.Snapshots.some(
-    (one) => one.Id === id || (name !== null && one.Name === name),
-  );
-  if (isTaken) throw fail("SNAPSHOT_EXISTS", { id: core.id, name: name ?? id });
-  if (ownership.manifest.Snapshots.length >= mostSnapshots) {
-    throw fail("SNAPSHOT_MANY", { id: core.id, limit: mostSnapshots });
+  const mark = makeMark(core, request);
+  try {
+    return await completeMark(core, unreadable, mark);
+  } finally {
+    dropMark(core, mark);
   }
-  await drain(core, unreadable);
-  const { manifest } = ownership;
-  const entry = {
-    Id: id,
-    Name: name,
-    At: env.clock.now(),
-    Version: core.numbers.map - 1,
-    Size: manifest.VolumeSize,
+}
+
+/**
+ * Makes a marked instant a snapshot. One at a time. MARK_GONE where it was given up meanwhile, which may be too late:
+ * then it is a snapshot all the same.
+ */
+export async function completeMark(core: Core, unreadable: Unreadable, mark: Mark): Promise<SnapshotInfo> {
+  const { env, ownership, marks } = core;
+  const check = () => {
+    if (!marks.includes(mark)) throw fail("MARK_GONE", { id: core.id, snapshot: mark.id });
   };
-  const frozen: Manifest = { ...manifest, Owner: null, Snapshots: [], Commit: newCommit(env) };
-  const bytes = encodeManifest(frozen);
-  const key = snapshotKey(core.id, id);
+  check();
+  await storeMarks(core, unreadable);
+  check();
+  const { manifest, version } = mark.frozen as FrozenMark;
+  const { id: Id, name: Name, at: At, sizeBytes: Size } = mark;
+  const entry = { Id, Name, At, Version: version, Size };
+  const bytes = encodeManifest({ ...manifest, Commit: newCommit(env) });
+  const key = snapshotKey(core.id, Id);
   await ownership.persist(() => env.store.put(key, bytes, { signal: ownership.ending }));
-  await ownership.swap({ Snapshots: [...manifest.Snapshots, entry] });
+  check();
+  await ownership.swap({ Snapshots: [...ownership.manifest.Snapshots, entry] });
+  dropMark(core, mark);
   return snapshotInfo(entry);
 }
 
@@ -104,7 +109,7 @@ export async function removeSnapshot(core: Core, unreadable: Unreadable, id: str
   const removed = manifests.get(id) as Manifest;
   manifests.delete(id);
   await ownership.swap({ Snapshots: others() });
-  const needed = new Set(mapKeys(ownership.manifest));
+  const needed = new Set([...mapKeys(ownership.manifest), ...markedKeys(core)]);
   for (const manifest of manifests.values()) for (const key of mapKeys(manifest)) needed.add(key);
   garbage.add(snapshotKey(core.id, id));
   for (const key of mapKeys(removed)) {

@@ -83,6 +83,16 @@ export interface VerbOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** An instant of an open volume, which becomes a snapshot, or goes: at the latest with the process. */
+export interface VolumeMark {
+  /** The snapshot's. */
+  readonly id: string;
+  /** Once the store has all of it. SNAPSHOT_EXISTS never; MARK_GONE after `abandon`. */
+  complete(options?: VerbOptions): Promise<SnapshotInfo>;
+  /** Where `complete` is under way this may be too late; afterwards nothing happens. */
+  abandon(): void;
+}
+
 /** An open volume. Offsets and lengths in bytes, of any alignment. */
 export interface OpenVolume extends BlockDevice, AsyncDisposable {
   readonly id: string;
@@ -95,6 +105,16 @@ export interface OpenVolume extends BlockDevice, AsyncDisposable {
   change(settings: Partial<VolumeSettings>, options?: VerbOptions): Promise<void>;
   /** All that was answered before; no data is copied. SNAPSHOT_EXISTS where the name is taken. */
   snapshot(options?: { name?: string; id?: string } & VerbOptions): Promise<SnapshotInfo>;
+  /**
+   * Keeps this instant, all that was answered before, for a snapshot; in one turn, whatever the store does.
+   * SNAPSHOT_EXISTS.
+   */
+  mark(options?: { name?: string; id?: string }): VolumeMark;
+  /**
+   * Becomes again what it was at a snapshot, which stays, as do all others; what was written since is given up. Its
+   * size stays: behind the snapshot's end are zeroes. Writes wait meanwhile. SNAPSHOT_NOT_FOUND, VOLUME_DAMAGED.
+   */
+  revert(snapshot: string, options?: VerbOptions): Promise<void>;
   /** SNAPSHOT_NEEDED while a clone needs it. */
   removeSnapshot(id: string, options?: VerbOptions): Promise<void>;
   /** Compacts, deletes what nobody needs, orphans of crashes included. */

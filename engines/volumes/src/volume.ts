@@ -8,8 +8,10 @@ import { type CollectOptions, collectGarbage, deletesAtOnce, sweep } from "./gc.
 import { givenUp, unlessAborted } from "./giving-up.ts";
 import { Throttle } from "./limits.ts";
 import { infoOf, isVolumeSize, limitsOf } from "./manifest.ts";
+import { dropMark, makeMark } from "./marks.ts";
 import { readRange } from "./read.ts";
-import { removeSnapshot, takeSnapshot } from "./snapshots.ts";
+import { revertTo } from "./revert.ts";
+import { completeMark, removeSnapshot, takeSnapshot } from "./snapshots.ts";
 import { blockStatus, mappedBlocks } from "./status.ts";
 import type {
   Collected,
@@ -17,6 +19,7 @@ import type {
   SnapshotInfo,
   VerbOptions,
   VolumeInfo,
+  VolumeMark,
   VolumeSettings,
   VolumeStatistics,
 } from "./types.ts";
@@ -295,6 +298,26 @@ export class Volume implements OpenVolume {
   async snapshot(options: { name?: string; id?: string } & VerbOptions = {}): Promise<SnapshotInfo> {
     this.#check(0, 1);
     return this.#verb(options.signal, () => takeSnapshot(this.#core, this.#unreadable, options));
+  }
+
+  mark(options: { name?: string; id?: string } = {}): VolumeMark {
+    this.#check(0, 1);
+    const core = this.#core;
+    const mark = makeMark(core, options);
+    this.#drainSoon();
+    return {
+      id: mark.id,
+      complete: async ({ signal } = {}) => {
+        this.#check(0, 1);
+        return this.#verb(signal, () => completeMark(core, this.#unreadable, mark));
+      },
+      abandon: () => dropMark(core, mark),
+    };
+  }
+
+  async revert(snapshot: string, { signal }: VerbOptions = {}): Promise<void> {
+    this.#check(0, 1);
+    await this.#verb(signal, () => this.#writer.held(() => revertTo(this.#core, this.#unreadable, snapshot)));
   }
 
   async removeSnapshot(id: string, { signal }: VerbOptions = {}): Promise<void> {

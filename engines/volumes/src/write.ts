@@ -33,6 +33,12 @@ export class Writer {
     using _all = await this.#locks.wait(0, Number.POSITIVE_INFINITY, true);
   }
 
+  /** Does something while nothing is written: what is on its way into the log gets there first, the rest waits. */
+  async held<T>(work: () => Promise<T>): Promise<T> {
+    using _all = await this.#locks.wait(0, Number.POSITIVE_INFINITY, true);
+    return await work();
+  }
+
   #fits(bytes: number): boolean {
     const { wal, counters, env } = this.#core;
     // With nothing to drain it would wait for ever.

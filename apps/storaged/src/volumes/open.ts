@@ -85,6 +85,12 @@ export class OpenVolumes implements AsyncDisposable {
     }
   }
 
+  /** Opens it where it is not open; it stays so until what this gives is disposed of. */
+  async hold(record: VolumeRecord): Promise<{ volume: OpenVolume } & AsyncDisposable> {
+    const volume = await this.#acquire(record);
+    return { volume, [Symbol.asyncDispose]: () => this.#release(record.id) };
+  }
+
   #acquire(record: VolumeRecord, options: { takeOver?: boolean } = {}): Promise<OpenVolume> {
     return this.#turns.run(record.id, async () => {
       const there = this.#opened.get(record.id);

@@ -1,14 +1,8 @@
-import type {
-  VolumeAdopt,
-  VolumeClone,
-  VolumeCreate,
-  VolumeEdit,
-  VolumeRemove,
-  VolumeResize,
-} from "@skep/api/schemas";
+import type { VolumeAdopt, VolumeCreate, VolumeEdit, VolumeRemove, VolumeResize } from "@skep/api/schemas";
 import type { JsonRequest, JsonRoute } from "@skep/daemon";
+import type { WantedMark } from "./marks.ts";
 import type { Attached } from "./records.ts";
-import type { Volumes, VolumeWork } from "./volumes.ts";
+import type { CloneRequest, Volumes, VolumeWork } from "./volumes.ts";
 
 /** What long work tells: how far it is, at the end what came of it. */
 export type Told<T> = { done: number; total: number } | { result: T };
@@ -27,7 +21,7 @@ export function volumeRoutes(volumes: Volumes): JsonRoute[] {
     {
       method: "POST",
       path: "/volumes/clone",
-      handle: ({ body, signal }) => volumes.clone(body as VolumeClone & { forExport?: string }, { signal }),
+      handle: ({ body, signal }) => volumes.clone(body as CloneRequest, { signal }),
     },
     {
       method: "POST",
@@ -41,6 +35,22 @@ export function volumeRoutes(volumes: Volumes): JsonRoute[] {
         const { socket, drain } = body as { socket: string; drain: boolean };
         volumes.conceal(socket, { drain });
       },
+    },
+    {
+      method: "POST",
+      path: "/volume-marks/:mark",
+      handle: ({ params, body, signal }) =>
+        volumes.marks.keep(params.mark as string, (body as { volumes: WantedMark[] }).volumes, signal),
+    },
+    {
+      method: "POST",
+      path: "/volume-marks/:mark/complete",
+      handle: ({ params, signal }) => volumes.marks.complete(params.mark as string, signal),
+    },
+    {
+      method: "DELETE",
+      path: "/volume-marks/:mark",
+      handle: ({ params }) => volumes.marks.abandon(params.mark as string),
     },
     { method: "GET", path: "/volumes-served", handle: () => ({ served: volumes.isServing }) },
     { method: "GET", path: "/volumes/:volume", handle: (request) => volumes.get(volume(request)) },
@@ -95,6 +105,14 @@ export function volumeRoutes(volumes: Volumes): JsonRoute[] {
       handle: (request) => {
         const { snapshot } = request.params as { snapshot: string };
         return volumes.removeSnapshot(volume(request), snapshot, { signal: request.signal });
+      },
+    },
+    {
+      method: "POST",
+      path: "/volumes/:volume/revert",
+      handle: (request) => {
+        const { snapshot } = request.body as { snapshot: string };
+        return volumes.revert(volume(request), snapshot, { signal: request.signal });
       },
     },
     {

@@ -15,6 +15,7 @@ import { checkName, toSkepError } from "@skep/base";
 import type { Collected, SnapshotInfo, VerbOptions, VolumeInfo } from "@skep/volumes";
 import type { Logger } from "pino";
 import { fail } from "../errors.ts";
+import { Marks } from "./marks.ts";
 import { OpenVolumes } from "./open.ts";
 import { type Attached, isVolumeId, newRecord, Records, type VolumeRecord } from "./records.ts";
 import { limitsOf, settingsOf } from "./settings.ts";
@@ -31,6 +32,14 @@ export interface VolumesOptions extends Omit<StoresOptions, "log" | "directory" 
   log: Logger;
 }
 
+export interface CloneRequest extends VolumeClone {
+  forExport?: string;
+  /** Its id; chosen where it is not given. */
+  id?: string;
+  /** Its snapshot goes with the last clone that is asked for so. */
+  takesSnapshot?: boolean;
+}
+
 /** How far long work is. */
 export interface VolumeWork {
   signal: AbortSignal;
@@ -45,6 +54,8 @@ export class Volumes implements AsyncDisposable {
   readonly #sockets: string;
   readonly #log: Logger;
   readonly #turns: Turns;
+  /** Of volumes that machines have, at one instant. */
+  readonly marks: Marks;
 
   private constructor(records: Records, stores: Stores, open: OpenVolumes, sockets: string, log: Logger) {
     this.#records = records;
@@ -53,6 +64,7 @@ export class Volumes implements AsyncDisposable {
     this.#open = open;
     this.#log = log;
     this.#turns = new Turns(records);
+    this.marks = new Marks({ records, open, log });
   }
 
   /** What was served is served again when it returns, or has failed to be; each by itself. */
@@ -124,8 +136,9 @@ export class Volumes implements AsyncDisposable {
   async #made(
     given: Partial<VolumeRecord> & Pick<VolumeRecord, "store" | "sizeBytes"> & { name?: string | undefined },
     make: (id: string) => Promise<VolumeInfo>,
+    id = `vol-${randomBytes(9).toString("hex").slice(0, 17)}`,
   ): Promise<Volume> {
-    const id = `vol-${randomBytes(9).toString("hex").slice(0, 17)}`;
+    if (this.#records.get(id) !== undefined) throw fail("VOLUME_EXISTS", { id });
     await this.#records.save(newRecord(id, given));
     try {
       const info = await make(id);
@@ -242,11 +255,12 @@ export class Volumes implements AsyncDisposable {
     });
   }
 
-  /** It was taken for one export. */
+  /** It was taken for one export, or for copies of a machine. */
   async #dropLeftSnapshot({ leftSnapshot }: VolumeRecord): Promise<void> {
     if (leftSnapshot === null || this.#records.get(leftSnapshot.volume) === undefined) return;
     await this.removeSnapshot(leftSnapshot.volume, leftSnapshot.snapshot).catch((error: unknown) => {
-      this.#log.warn({ err: error, ...leftSnapshot }, "cannot remove the snapshot of an export");
+      if (toSkepError(error).code === "SNAPSHOT_NEEDED") return; // goes with the last of its clones
+      this.#log.warn({ err: error, ...leftSnapshot }, "cannot remove the snapshot that a clone was made of");
     });
   }
 
@@ -267,8 +281,15 @@ export class Volumes implements AsyncDisposable {
     return this.#turns.turn(volume, work, options);
   }
 
-  async clone(request: VolumeClone & { forExport?: string }, options: VerbOptions = {}): Promise<Volume> {
-    const { name, sizeBytes, forExport } = request;
+  /** Sets it back to a snapshot of it. Who has it as a disk must not run meanwhile. */
+  revert(volume: string, snapshot: string, options: VerbOptions = {}): Promise<void> {
+    const work = (record: VolumeRecord) =>
+      this.#open.use(record, (open) => open.revert(snapshotIn(record, open.info(), snapshot).id, options));
+    return this.#turns.turn(volume, work, options);
+  }
+
+  async clone(request: CloneRequest, options: VerbOptions = {}): Promise<Volume> {
+    const { name, sizeBytes, forExport, takesSnapshot = false } = request;
     return this.#turns.named(name, async () => {
       const { record, snapshot, isNew } = await this.#snapshotOf(request.source, options);
       const source = { volume: record.id, snapshot: snapshot.id };
@@ -278,16 +299,16 @@ export class Volumes implements AsyncDisposable {
         store: record.store,
         sizeBytes: sizeBytes ?? snapshot.sizeBytes,
         filling: forExport ?? null,
-        leftSnapshot: forExport !== undefined && isNew ? source : null,
+        leftSnapshot: takesSnapshot || (forExport !== undefined && isNew) ? source : null,
       };
+      const make = (id: string) =>
+        volumes.clone(source, {
+          id,
+          ...settingsOf(request),
+          ...(sizeBytes === undefined ? {} : { sizeBytes }),
+        });
       try {
-        return await this.#made(given, (id) =>
-          volumes.clone(source, {
-            id,
-            ...settingsOf(request),
-            ...(sizeBytes === undefined ? {} : { sizeBytes }),
-          }),
-        );
+        return await this.#made(given, make, request.id);
       } catch (error) {
         if (isNew) await this.removeSnapshot(record.id, snapshot.id).catch(() => undefined);
         throw error;
@@ -370,6 +391,7 @@ export class Volumes implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#open[Symbol.asyncDispose]();
+    await this.marks[Symbol.asyncDispose]();
     await rm(this.#sockets, { recursive: true, force: true });
     await this.#stores[Symbol.asyncDispose]();
   }

@@ -294,12 +294,12 @@ function runsInPage(extents: ArrayLike<number>, from: number): number {
   return runs;
 }
 
-function writeRow(rows: Uint32Array, index: number, slot: number, row: ChunkRow): void {
+export function writeRow(rows: Uint32Array, index: number, slot: number, row: ChunkRow): void {
   const { source, epoch, number, bytes, headerBytes, blocks, birth, death } = row;
   rows.set([slot, source, epoch, number, bytes, headerBytes, blocks, birth, death], index * rowWords);
 }
 
-function readRow(rows: Uint32Array, at: number): { slot: number; row: ChunkRow } {
+export function readRow(rows: Uint32Array, at: number): { slot: number; row: ChunkRow } {
   return {
     slot: rows[at] as number,
     row: {

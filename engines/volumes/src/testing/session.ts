@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
-import type { OpenVolume, VolumeStore } from "../types.ts";
+import type { OpenVolume, SnapshotInfo, VolumeStore } from "../types.ts";
 import { joined } from "./data.ts";
 import type { KnownSnapshot, KnownVolume } from "./known.ts";
 import { type Change, type Loss, VolumeModel } from "./model.ts";
+import { adoptClone, readAll } from "./verify.ts";
 import { codeOf, type Host, type World } from "./world.ts";
 
 const blockBytes = 4096;
+/** What a volume may grow to. */
+const mostBytes = 700 * blockBytes;
 
 /** Refusals that clients of a volume may meet, whatever happens to the store and the disk. */
 const always = [
@@ -35,6 +38,7 @@ export class Session {
   /** All volumes there are: clones are added. */
   readonly #volumes: KnownVolume[];
   readonly refusals: Set<string>;
+  readonly #isOnlyHost: boolean;
 
   constructor(
     world: World,
@@ -53,6 +57,7 @@ export class Session {
     this.volume = volume;
     this.#volumes = volumes;
     this.refusals = new Set([...always, ...refusals]);
+    this.#isOnlyHost = refusals.length === 0;
   }
 
   get device(): OpenVolume {
@@ -70,15 +75,17 @@ export class Session {
   #operation(): Promise<unknown> {
     const { random } = this.#world;
     const dice = random.below(100);
-    if (dice < 45) return this.write();
-    if (dice < 63) return this.read();
-    if (dice < 72) return this.flush();
-    if (dice < 78) return this.zero();
-    if (dice < 83) return this.trim();
-    if (dice < 86) return this.drain();
-    if (dice < 89) return this.snapshot();
-    if (dice < 91) return this.removeSnapshot();
-    if (dice < 93) return this.clone();
+    if (dice < 43) return this.write();
+    if (dice < 59) return this.read();
+    if (dice < 68) return this.flush();
+    if (dice < 74) return this.zero();
+    if (dice < 78) return this.trim();
+    if (dice < 81) return this.drain();
+    if (dice < 84) return this.snapshot();
+    if (dice < 87) return this.mark();
+    if (dice < 89) return this.removeSnapshot();
+    if (dice < 91) return this.clone();
+    if (dice < 94) return this.revert();
     if (dice < 95) return this.blockStatus();
     if (dice < 97) return this.collectGarbage();
     if (dice < 98) return this.resize();
@@ -228,17 +235,71 @@ export class Session {
       seen: undefined,
       mayBeGone: false,
     };
-    this.volume.snapshots.push(known);
-    const outcome = await this.attempt(() => this.#device.snapshot({ name }));
-    if (outcome === "stopped") return;
-    known.taken.to = time.next();
-    if (outcome === "refused") {
-      // As with a write: it may have been taken, and nobody was told.
+    await this.#known(known, () => this.#device.snapshot({ name }));
+  }
+
+  /** Its instant is that of the call, whenever it is completed; one that is not completed vanishes. */
+  async mark(): Promise<void> {
+    const { time, random } = this.#world;
+    const name = `mark-${time.next()}`;
+    const from = time.next();
+    const made = await this.attempt(() => ({ mark: this.#device.mark({ name }), to: time.next() }));
+    if (typeof made === "string") return;
+    const { mark, to } = made.value;
+    for (let turns = random.below(60); turns > 0; turns -= 1) await this.#schedule.turn();
+    if (random.chance(0.3)) {
+      if (random.chance(0.7)) mark.abandon();
       return;
     }
+    const taken = { from, to };
+    const known = { id: undefined, name, of: this.volume, taken, seen: undefined, mayBeGone: false };
+    await this.#known(known, () => mark.complete());
+  }
+
+  async #known(known: KnownSnapshot, work: () => Promise<SnapshotInfo>): Promise<void> {
+    this.volume.snapshots.push(known);
+    const outcome = await this.attempt(work);
+    if (outcome === "stopped") return;
+    known.taken.to = Math.min(known.taken.to, this.#world.time.next());
+    // As with a write: where it is refused it may have been taken, and nobody was told.
+    if (outcome === "refused") return;
     known.id = outcome.value.id;
-    assert.equal(outcome.value.name, name);
+    assert.equal(outcome.value.name, known.name);
     this.volume.model.secure(known.taken.from, "disk");
+  }
+
+  /** To one whose bytes are known: for the model it is a write of the whole volume. */
+  async revert(): Promise<void> {
+    const { random, time } = this.#world;
+    if (this.#isOnlyHost && random.chance(0.5)) await this.#look();
+    const known = random.pick(this.volume.snapshots.filter(({ id, seen }) => id !== undefined && seen));
+    if (known?.id === undefined || known.seen === undefined) return;
+    const { id, seen } = known;
+    const { model } = this.volume;
+    const begun = time.next();
+    const changes = [model.begin(0, seen.length, seen), model.begin(seen.length, mostBytes - seen.length)];
+    const outcome = await this.attempt(() => this.#device.revert(id));
+    if (outcome === "stopped") return;
+    for (const change of changes) model.end(change, outcome === "refused" ? "nothing" : "disk");
+    if (outcome !== "refused") model.secure(begun, "disk");
+  }
+
+  /** At a snapshot of it that nobody has seen, by a clone. */
+  async #look(): Promise<void> {
+    await this.clone();
+    const clone = this.#volumes.find((one) => {
+      const isUnseen = one.source?.seen === undefined && one.model.sizeBytes === 0;
+      return one.isCertain && one.source?.of === this.volume && isUnseen;
+    });
+    if (clone === undefined) return;
+    await this.attempt(async () => {
+      const device = await this.#store.open(clone.id);
+      try {
+        adoptClone(this.#world, clone, await readAll(this.#world, device));
+      } finally {
+        await device.close({ drain: this.#world.random.chance(0.5) });
+      }
+    });
   }
 
   async removeSnapshot(): Promise<void> {
@@ -302,7 +363,7 @@ export class Session {
     const { volume } = this;
     const { random } = this.#world;
     const before = volume.model.sizeBytes;
-    const sizeBytes = Math.min(before + random.below(40) * blockBytes, 700 * blockBytes);
+    const sizeBytes = Math.min(before + random.below(40) * blockBytes, mostBytes);
     volume.sizes.add(sizeBytes);
     const outcome = await this.attempt(() => this.#device.resize(sizeBytes));
     if (typeof outcome !== "string") volume.model.sizeBytes = Math.max(volume.model.sizeBytes, sizeBytes);
