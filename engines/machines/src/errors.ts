@@ -31,7 +31,7 @@ export const machineErrors = {
   },
   LAYERS_DEEP: {
     message: 'the disk of machine "{name}" stands on {layers} layers already',
-    hint: "copy what it holds to a new machine; each snapshot and fork of a running machine adds a layer",
+    hint: "boot it, which joins them: skep restart {name}; each snapshot and fork of a running machine adds one",
     status: 409,
   },
   DISK_TOO_SMALL: {

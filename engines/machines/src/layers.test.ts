@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
-import { run } from "@skep/base";
-import { checkDiskSize, createDisk } from "./disk.ts";
+import { quietWork, run } from "@skep/base";
+import { checkDiskSize, createDisk, type DiskBase } from "./disk.ts";
+import { joinLayers } from "./join-layers.ts";
 import {
   baseChain,
   basesOf,
@@ -14,6 +15,7 @@ import {
   sweepLayers,
   unlinkLayer,
 } from "./layers.ts";
+import type { Machine } from "./machine.ts";
 
 const sizeBytes = 16 * 1024 ** 2;
 let home: string;
@@ -74,6 +76,47 @@ describe("sharing a disk", () => {
     assert.equal((await readdir(join(home, "layers"))).length, 2);
     await sweepLayers(home, []);
     assert.deepEqual(await readdir(join(home, "layers")), []);
+  });
+});
+
+describe("a disk on many layers", () => {
+  const offset = (depth: number) => depth * 65_536;
+  const machine = (base: DiskBase | null, saved: object[]) =>
+    ({
+      name: "a",
+      context: { home, log: { warn: (fields: { err: Error }) => assert.fail(fields.err) } },
+      file: { uid: null, disk: { sizeBytes, base }, dataDisks: [] },
+      paths: { disk },
+      save: async (change: (file: object) => object) =>
+        void saved.push(change({ disk: { sizeBytes, base } })),
+    }) as unknown as Machine;
+
+  it("stands on few when it is booted, and reads as it did", async () => {
+    let base: DiskBase | null = null;
+    for (let depth = 0; depth < 40; depth += 1) {
+      base = await linkLayer(home, disk, { ...record, base });
+      await finishFreeze({ home, disk, sizeBytes, base, uid: null });
+      await run("qemu-io", ["-f", "qcow2", "-c", `write -P ${depth + 100} ${offset(depth)} 64k`, disk]);
+    }
+    const other = join(home, "b.qcow2"); // stands on the middle of it
+    const middle = (await baseChain(home, base))[20] as DiskBase;
+    await createDisk(other, { home, sizeBytes, base: middle, uid: null });
+    const raw = async (path: string) => {
+      await run("qemu-img", ["convert", "-f", "qcow2", "-O", "raw", path, `${path}.raw`]);
+      return await readFile(`${path}.raw`);
+    };
+    const [before, otherBefore] = [await raw(disk), await raw(other)];
+    const saved: object[] = [];
+    await joinLayers(machine(base, saved), quietWork());
+    const chain = await baseChain(home, base);
+    const target = chain.at(-8) as DiskBase;
+    assert.deepEqual(saved, [{ disk: { sizeBytes, base: target } }]);
+    await sweepLayers(home, [target, middle]);
+    assert.ok((await raw(disk)).equals(before));
+    assert.ok((await raw(other)).equals(otherBefore));
+    assert.equal((await readdir(join(home, "layers"))).length, 2 * (40 - 20));
+    await joinLayers(machine(target, saved), quietWork());
+    assert.equal(saved.length, 1);
   });
 });
 

@@ -140,7 +140,7 @@ export async function copyOverlay(
   await syncFile(path);
 }
 
-const isLayer = ({ path }: DiskBase) => path.startsWith("layers/");
+export const isLayer = ({ path }: DiskBase): boolean => path.startsWith("layers/");
 
 /** The bases of a disk, nearest first, by following the layers' records. */
 export async function baseChain(home: string, base: DiskBase | null): Promise<DiskBase[]> {
