@@ -17,6 +17,10 @@ type Call = Message extends infer M ? (M extends Message ? Omit<M, "call"> : nev
 const missing = (id: string) =>
   new SkepError("VOLUME_NOT_FOUND", `volume "${id}" does not exist`, { status: 404 });
 
+async function withoutSnapshots(): Promise<never> {
+  throw new Error("volumes that are files have no snapshots");
+}
+
 /** Volumes that are files, behind an NBD server in a process of its own. */
 export class FileVolumes implements VolumeAccess {
   readonly #directory: string;
@@ -47,8 +51,17 @@ export class FileVolumes implements VolumeAccess {
   async resolve(nameOrId: string) {
     const found = [...this.#volumes].find(([id, { name }]) => id === nameOrId || name === nameOrId);
     if (found === undefined) throw missing(nameOrId);
-    return { id: found[0], sizeBytes: found[1].sizeBytes, attachedTo: null };
+    const [id, { name = null, sizeBytes }] = found as [string, { name?: string | null; sizeBytes: number }];
+    return { id, name, sizeBytes, attachedTo: null };
   }
+
+  mark = withoutSnapshots;
+  complete = withoutSnapshots;
+  abandon = withoutSnapshots;
+  snapshotsOf = withoutSnapshots;
+  dropSnapshot = withoutSnapshots;
+  revert = withoutSnapshots;
+  cloneSnapshot = withoutSnapshots;
 
   async create({ sizeBytes, name }: { sizeBytes: number; name?: string }) {
     const id = `vol-${randomBytes(9).toString("hex").slice(0, 17)}`;

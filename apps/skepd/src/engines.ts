@@ -1,4 +1,11 @@
-import { layersOfSnapshots, openStates, removeState, type States, statesOfSnapshots } from "@skep/arks";
+import {
+  layersOfSnapshots,
+  openStates,
+  removeState,
+  type States,
+  statesOfSnapshots,
+  volumesOfSnapshots,
+} from "@skep/arks";
 import { ImageStore } from "@skep/images";
 import { Machines } from "@skep/machines";
 import type { DaemonOptions } from "./daemon.ts";
@@ -20,6 +27,7 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
   const machines = await Machines.open({
     ...{ home, runtime, images, volumes, log, onEvent },
     ...{ discardState, basesElsewhere, statesElsewhere },
+    volumeSnapshotsElsewhere: (name) => volumesOfSnapshots(home, name),
     frozenUnused: async (id) => await stored?.frozenUnused(id),
   });
   known = machines;

@@ -17,7 +17,7 @@ import type {
 } from "@skep/api/schemas";
 import { quietWork, SkepError, toSkepError, type Work } from "@skep/base";
 import type { JobRequest, VolumeEngine, VolumeGarbage } from "@skep/control";
-import type { VolumeAccess } from "@skep/machines";
+import type { MarkedVolume, VolumeAccess } from "@skep/machines";
 import type { Logger } from "pino";
 import type { Storaged } from "./storaged.ts";
 import { checkTarget, exportDisk, fillVolume, inspectForImport } from "./volume-images.ts";
@@ -257,9 +257,48 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
     }
   }
 
-  async resolve(nameOrId: string): Promise<{ id: string; sizeBytes: number; attachedTo: string | null }> {
-    const { id, sizeBytes } = await this.get(nameOrId);
-    return { id, sizeBytes, attachedTo: this.#machineOf(id) ?? null };
+  async resolve(nameOrId: string) {
+    const { id, name, sizeBytes } = await this.get(nameOrId);
+    return { id, name, sizeBytes, attachedTo: this.#machineOf(id) ?? null };
+  }
+
+  /** Asked of a storaged that runs: a guest may stand still meanwhile. */
+  async mark(mark: string, volumes: readonly MarkedVolume[], signal?: AbortSignal): Promise<void> {
+    await this.#storaged.call({ method: "POST", path: `/volume-marks/${mark}`, body: { volumes }, signal });
+  }
+
+  async complete(mark: string, signal?: AbortSignal): Promise<void> {
+    await this.#storaged.call({ method: "POST", path: `/volume-marks/${mark}/complete`, signal });
+  }
+
+  /** Where storaged is gone, the mark is. */
+  async abandon(mark: string): Promise<void> {
+    if (!(await this.#storaged.runs())) return;
+    await this.#storaged.call({ method: "DELETE", path: `/volume-marks/${mark}` });
+  }
+
+  async snapshotsOf(id: string): Promise<string[]> {
+    const { snapshots, state, problem } = await this.get(id);
+    if (state === "unreadable") throw new SkepError("VOLUME_DAMAGED", `volume "${id}": ${problem}`);
+    return snapshots.map((snapshot) => snapshot.id);
+  }
+
+  async dropSnapshot(id: string, snapshot: string, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.removeSnapshot(id, snapshot, signal ?? quietWork().signal);
+    } catch (error) {
+      if (!["SNAPSHOT_NOT_FOUND", "VOLUME_NOT_FOUND"].includes(toSkepError(error).code)) throw error;
+    }
+  }
+
+  revert(id: string, snapshot: string, signal?: AbortSignal): Promise<void> {
+    const call = { method: "POST", path: `${pathOf(id)}/revert`, body: { snapshot } } as const;
+    return this.#verb(id, signal ?? quietWork().signal, call);
+  }
+
+  async cloneSnapshot({ source, ...request }: Parameters<VolumeAccess["cloneSnapshot"]>[0]): Promise<void> {
+    const { volume, snapshot } = source;
+    await this.#ask("POST", "/volumes/clone", { ...request, source: `${volume}@${snapshot}` });
   }
 
   serve(

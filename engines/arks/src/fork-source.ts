@@ -1,9 +1,11 @@
+import { randomBytes } from "node:crypto";
 import { availableParallelism } from "node:os";
-import { SkepError, type Work } from "@skep/base";
+import { SkepError, Undo, type Work } from "@skep/base";
 import {
   admitForks,
   commandLine,
   type DiskLayers,
+  finishReverts,
   freezeDisksAtRest,
   holdLayers,
   type LiveMachine,
@@ -16,7 +18,9 @@ import { failFork } from "./fork-errors.ts";
 import { freezeMachine } from "./freeze.ts";
 import type { Frozen, FrozenMachines } from "./frozen.ts";
 import { frozenFromState } from "./frozen-state.ts";
+import { announceServices, forgetServices, helperLimitMs, letServicesGo } from "./hold.ts";
 import { hostRecord } from "./host-record.ts";
+import { type SnapshotVolume, settleVolumes, VolumeInstant } from "./snapshot-volumes.ts";
 import type { Reach } from "./standstill.ts";
 
 /** A machine as it stood at one instant, for copies to be made of. To be disposed of when they are there. */
@@ -28,6 +32,18 @@ export interface ForkSource extends AsyncDisposable {
   /** How long the guest stood still; null where it did not run. */
   pauseMs: number | null;
   populatedMiB: number;
+}
+
+/** With what a copy of a machine needs that is no template. */
+export interface TakenSource extends ForkSource {
+  /** As they are in snapshots of their own, for clones. */
+  volumes: readonly SnapshotVolume[];
+  /** Whether these snapshots go with the last clones. */
+  takesSnapshots: boolean;
+  /** Where its UEFI variables are, if not in its directory. */
+  efiVars?: string;
+  /** The copies are there: what was made for them stays. */
+  copied(): Promise<void>;
 }
 
 export interface SourceOptions {
@@ -47,46 +63,67 @@ export const copiesAtOnce = 2 * availableParallelism();
 
 /** Of the guest's own time; many times what a copy takes to get its identity, also on a busy host. */
 const leaseSeconds = 120;
-const helperLimitMs = 15_000;
 /** What a helper must know to give a copy its identity. */
-const neededVerbs = ["seed", "clock", "mac", "hostname", "machine-id", "instance", "has", "file", "thaw"];
+const neededVerbs = "seed clock mac hostname machine-id instance replace unless sync thaw".split(" ");
 
 /**
  * Keeps a machine as it stands, within a turn of it: one that runs goes on, one that is suspended sleeps on.
  * FORK_REFUSED, FORK_HELPER, MEMORY_SHORT_COPIES, and what a freeze, or reading a state, can fail with.
  */
-export async function takeSource(machine: Machine, options: SourceOptions): Promise<ForkSource> {
+export async function takeSource(machine: Machine, options: SourceOptions): Promise<TakenSource> {
   const { context, name, file } = machine;
   checkForkable(machine);
   const { count, force } = options;
   await admitForks(context, { name, memoryMiB: file.memoryMiB, count, force });
   const { suspended } = file;
   const asleep = machine.state === "suspended" && suspended !== null;
-  const taken = asleep ? await takeAsleep(machine, suspended, options) : await takeRunning(machine, options);
+  await using undo = new Undo();
+  await settleVolumes(machine);
+  const instant = await VolumeInstant.plan(machine, `fork-${randomBytes(4).toString("hex")}`);
+  undo.push(() => instant.undo());
+  const taken = asleep
+    ? await takeAsleep(machine, suspended, options, instant)
+    : await takeRunning(machine, options, instant);
+  undo.push(() => taken.frozen[Symbol.asyncDispose]());
   const letLayersGo = holdLayers(context, taken.layers);
+  undo.push(letLayersGo);
+  await instant.complete(options.work.signal);
+  undo.keep();
   return {
     ...taken,
     context,
     file: machine.file,
+    volumes: instant.volumes,
+    takesSnapshots: true,
+    copied: () => instant.keep(),
     async [Symbol.asyncDispose]() {
       letLayersGo();
       await taken.frozen[Symbol.asyncDispose]();
+      await instant.undo();
     },
   };
 }
 
 type Taken = Pick<ForkSource, "frozen" | "layers" | "pauseMs" | "populatedMiB">;
 
-async function takeRunning(machine: Machine, options: SourceOptions): Promise<Taken> {
-  const { frozen, identity, work, reach } = options;
+async function takeRunning(machine: Machine, options: SourceOptions, instant: VolumeInstant): Promise<Taken> {
+  const { frozen, identity, work } = options;
+  const reach = async (point: string) => {
+    if (point === "freeze-stopped") await instant.mark(work.signal);
+    await options.reach(point);
+  };
   const live = machine.running();
   await checkStartsAlike(live, work.signal);
-  const slicesFrozen = identity && (await holdServices(live, work.signal));
+  let held = false;
+  const hold = async () => {
+    held = identity && (await holdServices(live, work.signal));
+    return held;
+  };
   try {
-    const taken = await freezeMachine(live, { frozen, work, disks: true, slicesFrozen, reach });
+    const taken = await freezeMachine(live, { frozen, work, disks: true, hold, reach });
     return { ...taken, layers: taken.layers as DiskLayers };
   } finally {
-    if (slicesFrozen) await letServicesGo(live);
+    if (held) await letServicesGo(live);
   }
 }
 
@@ -94,9 +131,12 @@ async function takeAsleep(
   machine: Machine,
   { state, digest, populatedMiB }: SuspendedState,
   { frozen: all, work }: SourceOptions,
+  instant: VolumeInstant,
 ): Promise<Taken> {
+  await finishReverts(machine, work.signal);
   const frozen = await frozenFromState(all, { state, digest: digest ?? "" }, work);
   try {
+    await instant.mark(work.signal);
     const layers = await freezeDisksAtRest(machine);
     return { frozen, layers, pauseMs: null, populatedMiB };
   } catch (error) {
@@ -115,13 +155,10 @@ function checkForkable({ name, file, state, reason }: Machine): void {
     const why = `it is ${state}${reason === null ? "" : ` (${reason})`}`;
     throw refuse(why, isStopped ? start : `see: skep status ${name}`);
   }
-  const [volume] = file.volumes;
-  if (volume === undefined) return;
-  const hint =
-    volume.role === "data"
-      ? `detach it first: skep vol detach ${volume.id}`
-      : `take a snapshot of the volume and make a clone of that: skep vol snapshot ${volume.id}`;
-  throw refuse(`volume ${volume.id} is attached, and two machines must not write to one volume`, hint);
+  const going = file.volumes.find(({ detaching }) => detaching);
+  if (going === undefined) return;
+  const hint = `wait until the guest has, or: skep vol detach ${going.id} --force`;
+  throw refuse(`its guest is to give up volume ${going.id}`, hint);
 }
 
 /** Copies are started as the machine would be now; what it was started as may be an older skep's, or QEMU's. */
@@ -139,7 +176,7 @@ async function checkStartsAlike(live: LiveMachine, signal: AbortSignal): Promise
 }
 
 /** Stops the guest's services for a moment, which its copies then wake up with; false where it has none to stop. */
-async function holdServices(live: LiveMachine, signal: AbortSignal): Promise<boolean> {
+export async function holdServices(live: LiveMachine, signal: AbortSignal): Promise<boolean> {
   const { name: machine } = live.machine;
   const lacking = (why: string, cause?: unknown) => failFork("FORK_HELPER", { machine, why }, { cause });
   if (!(await live.hasHelper())) throw lacking("nothing in it listens; it may still boot");
@@ -148,8 +185,12 @@ async function holdServices(live: LiveMachine, signal: AbortSignal): Promise<boo
     const known = await live.helper.ping(options);
     const unknown = neededVerbs.filter((verb) => !known.has(verb));
     if (unknown.length > 0) throw lacking(`it is an old one, which does not know: ${unknown.join(", ")}`);
+    await announceServices(live.machine);
     const [held] = await live.helper.exchange([{ verb: "freeze", seconds: leaseSeconds }], options);
-    if (held?.outcome === "skipped") return false;
+    if (held?.outcome === "skipped") {
+      await forgetServices(live.machine);
+      return false;
+    }
     if (held?.outcome === "done") return true;
     const hint = `see guest/PROTOCOL.md; or have copies as they are: skep fork ${machine} --no-identity`;
     throw failFork("FORK_REFUSED", { machine, why: `its services cannot be held: ${held?.why}`, hint });
@@ -159,12 +200,4 @@ async function holdServices(live: LiveMachine, signal: AbortSignal): Promise<boo
     const isSilence = error instanceof SkepError && error.code.startsWith("HELPER_");
     throw isSilence ? lacking(error.message, error) : error;
   }
-}
-
-/** Where this does not work, they go on by themselves when the lease is over. */
-async function letServicesGo(live: LiveMachine): Promise<void> {
-  await live.helper.exchange([{ verb: "thaw" }], { timeoutMs: helperLimitMs }).catch((error: unknown) => {
-    const { name, context } = live.machine;
-    if (live.alive) context.log.warn({ machine: name, err: error }, "cannot have its services go on at once");
-  });
 }

@@ -1,20 +1,27 @@
+import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
 import type { ForkedMachine, ForkRequest, ForkResult } from "@skep/api/schemas";
 import { type KeyedMutex, SkepError, Undo, type Work } from "@skep/base";
 import {
   abandonFork,
   beginForks,
+  type ClonedFrom,
+  cloneVolumes,
   createFork,
   finishForks,
   type Machine,
   type Machines,
+  type VolumeOfMachine,
   writeForkSeed,
 } from "@skep/machines";
 import { startCopy } from "./fork-copy.ts";
 import { failFork } from "./fork-errors.ts";
 import { checkNamesFree, namesOfCopies } from "./fork-names.ts";
-import { copiesAtOnce, type ForkSource, takeSource } from "./fork-source.ts";
+import { takeSnapshotSource } from "./fork-snapshot.ts";
+import { copiesAtOnce, type TakenSource, takeSource } from "./fork-source.ts";
 import type { FrozenMachines } from "./frozen.ts";
+import { together } from "./memory-copy.ts";
+import type { SnapshotVolume } from "./snapshot-volumes.ts";
 import type { Reach } from "./standstill.ts";
 
 export interface ForkOptions {
@@ -40,8 +47,11 @@ export async function forkMachine(
   checkNamesFree(name, names, (one) => taken.has(one));
   const { identity = true, force = false } = request;
   work.report({ phase: `keeping ${name} as it stands` });
+  const options = { frozen, count: names.length, identity, force, work, reach };
   const take = (machine: Machine) =>
-    takeSource(machine, { frozen, count: names.length, identity, force, work, reach });
+    request.snapshot === undefined
+      ? takeSource(machine, options)
+      : takeSnapshotSource(machine, request.snapshot, options);
   await using source = await machines.withMachine(name, take, work.signal);
   await reach("fork-frozen");
   const copies = await inTurns(source.context.turns, names, async () => {
@@ -61,7 +71,7 @@ interface Making {
 
 /** Within a turn of each name. */
 async function makeCopies(
-  source: ForkSource,
+  source: TakenSource,
   names: readonly string[],
   { identity, started, work, reach }: Making,
 ): Promise<ForkedMachine[]> {
@@ -80,33 +90,49 @@ async function makeCopies(
   const make = async (name: string) => {
     const { file, layers } = source;
     try {
-      const from = { source: file, layers, hostKeys: [], mark };
+      const clones = source.volumes.map(cloneOf);
+      const volumes = clones.map(({ volume }) => volume);
+      const where = source.efiVars === undefined ? {} : { efiVars: source.efiVars };
+      const from = { source: file, layers, hostKeys: [], mark, volumes, ...where };
       const machine = await createFork(source.context, name, from, quiet);
       copies.push(machine);
       undo.push(() => abandonFork(machine));
       await reach("fork-created");
-      const copy = await startCopy(source, machine, { identity, started, work: quiet, reach });
+      await cloneVolumes(machine, clones, source.takesSnapshots);
+      await reach("fork-cloned");
+      const made = await startCopy(source, machine, { identity, started, work: quiet, reach });
       done += 1;
       report();
-      return copy;
+      return made;
     } catch (error) {
       work.signal.throwIfAborted();
       throw readable(error, name, file.name);
     }
   };
-  const told = await eachAtOnce(names, failed, make);
+  const made = await eachAtOnce(names, failed, make);
+  const told = made.map(({ copy }) => copy);
+  await together(
+    () => Promise.all(made.map(({ durable }) => durable)),
+    () => writeSeeds(copies),
+  );
   work.signal.throwIfAborted();
   await reach("fork-all-ready");
   await finishForks(mark, copies);
   undo.keep();
   await reach("fork-finished");
+  await source.copied();
   for (const { name, identity: steps } of told) {
     for (const { step, outcome, why } of steps) {
       if (outcome === "failed") work.note(`${name}: ${step} was not done: ${why}`);
     }
   }
-  await writeSeeds(copies);
   return told;
+}
+
+/** A copy's volume in the place of its source's, and what it is made of. */
+function cloneOf({ snapshot, ...volume }: SnapshotVolume): ClonedFrom & { volume: VolumeOfMachine } {
+  const id = `vol-${randomBytes(9).toString("hex").slice(0, 17)}`;
+  return { id, source: { volume: volume.id, snapshot }, volume: { ...volume, id, detaching: false } };
 }
 
 /** For their next boot. What cannot be written now is at their next start. */

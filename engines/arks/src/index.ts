@@ -23,6 +23,7 @@ export {
 export { snapshotErrors } from "./snapshot-errors.ts";
 export { readSnapshot, type SnapshotFile } from "./snapshot-file.ts";
 export { layersOfSnapshots, type SnapshotUses, snapshotUses, statesOfSnapshots } from "./snapshot-uses.ts";
+export { volumesOfSnapshots } from "./snapshot-volumes.ts";
 export type { Snapshots } from "./snapshots.ts";
 export type { Reach } from "./standstill.ts";
 export type { States } from "./states.ts";

@@ -1,39 +1,27 @@
 import { randomUUID } from "node:crypto";
-import { lstat } from "node:fs/promises";
-import { join } from "node:path";
 import type { MachineSnapshotRestore, MachineSnapshotRestored } from "@skep/api/schemas";
-import { exists, SkepError, type Work } from "@skep/base";
+import { exists } from "@skep/base";
 import {
   abandonSwitch,
-  baseChain,
   commitSwitch,
   endQemu,
+  finishReverts,
   type Machine,
   type MachineFile,
   prepareSwitch,
   startMachine,
   sweepUnusedLayers,
 } from "@skep/machines";
-import { checkState } from "./check.ts";
 import { runAfterResume } from "./hooks.ts";
-import { checkFits } from "./host-record.ts";
-import { readManifest } from "./manifest.ts";
-import { stateDirectory } from "./paths.ts";
 import { resumeMachine } from "./resume.ts";
 import { type SnapshotTools, takeSnapshot } from "./snapshot.ts";
+import { checkLayers, checkMemory, checkOwner, checkVolumes } from "./snapshot-check.ts";
 import { failSnapshot } from "./snapshot-errors.ts";
-import {
-  layersOf,
-  readSnapshot,
-  type SnapshotFile,
-  type SnapshotMemory,
-  snapshotPaths,
-} from "./snapshot-file.ts";
+import { readSnapshot, type SnapshotFile, type SnapshotMemory, snapshotPaths } from "./snapshot-file.ts";
 import { freeName } from "./snapshot-names.ts";
 import { removeSnapshot } from "./snapshot-remove.ts";
 import { releaseState } from "./snapshot-uses.ts";
-
-const mebibyte = 1024 ** 2;
+import { namesOf } from "./snapshot-volumes.ts";
 
 export type Restored = Pick<MachineSnapshotRestored, "kept" | "how">;
 
@@ -53,6 +41,7 @@ export async function restoreSnapshot(
   const snapshot = await readSnapshot(machine.name, paths.directory, name);
   checkRestorable(machine, snapshot);
   await checkLayers(machine, snapshot);
+  await checkVolumes(machine, snapshot);
   const memory = cold ? null : snapshot.memory;
   if (memory !== null) await checkMemory(machine, snapshot, memory, work);
   const ran = machine.live !== undefined;
@@ -71,7 +60,7 @@ export async function restoreSnapshot(
   const before = machine.file.suspended;
   if (machine.live !== undefined) await endQemu(machine.live);
   await reach("ended");
-  await commitSwitch(machine, changeOf(snapshot, memory));
+  await commitSwitch(machine, { ...changeOf(snapshot, memory), ...volumesOf(machine, snapshot) });
   machine.setState(machine.restState);
   context.ssh.drop(machine.name);
   await reach("switched");
@@ -79,23 +68,26 @@ export async function restoreSnapshot(
   await sweepUnusedLayers(context).catch((error: unknown) =>
     context.log.warn({ err: error }, "cannot sweep layers"),
   );
+  // From here on no cancelling: who starts it waits for this, too.
+  await finishReverts(machine);
+  await reach("reverted");
   return { kept, how: await goOn(machine, snapshot, { ran, tools }) };
 }
 
 async function goOn(
   machine: Machine,
   snapshot: SnapshotFile,
-  { ran, tools: { work, reach } }: { ran: boolean; tools: SnapshotTools },
+  { ran, tools }: { ran: boolean; tools: SnapshotTools },
 ): Promise<Restored["how"]> {
   const { suspended } = machine.file;
   if (suspended !== null) {
     if (snapshot.state === "suspended") return "suspended";
-    await resumeMachine(machine, suspended, work, reach);
-    if (suspended.agent) await runAfterResume(machine, {}, work);
+    await resumeMachine(machine, suspended, tools);
+    if (suspended.agent) await runAfterResume(machine, {}, tools.work);
     return "resumed";
   }
   if (!ran) return "stopped";
-  await startMachine(machine, work);
+  await startMachine(machine, tools.work);
   return "booted";
 }
 
@@ -105,6 +97,7 @@ function changeOf(snapshot: SnapshotFile, memory: SnapshotMemory | null): Partia
   return {
     ...settings,
     snapshot: snapshot.name,
+    setBackAt: new Date().toISOString(),
     // Another one, so that a guest that looks makes new random numbers.
     generation: randomUUID(),
     suspended:
@@ -123,69 +116,36 @@ function changeOf(snapshot: SnapshotFile, memory: SnapshotMemory | null): Partia
   };
 }
 
-function checkRestorable(machine: Machine, { name, machine: then }: SnapshotFile): void {
+/** How they were attached, and what they are set back to before anything runs on them. A volume keeps its size. */
+function volumesOf({ file }: Machine, { volumes = [] }: SnapshotFile): Partial<MachineFile> {
+  if (volumes.length === 0) return { reverting: undefined };
+  const sizes = new Map(file.volumes.map(({ id, sizeBytes }) => [id, sizeBytes]));
+  return {
+    volumes: volumes.map(({ snapshot: _, ...volume }) => {
+      return { ...volume, sizeBytes: sizes.get(volume.id) ?? volume.sizeBytes, detaching: false };
+    }),
+    reverting: namesOf(volumes),
+  };
+}
+
+function checkRestorable(machine: Machine, snapshot: SnapshotFile): void {
   const { file, state, reason } = machine;
+  const { name, volumes = [] } = snapshot;
   const refuse = (why: string, hint: string) =>
     failSnapshot("RESTORE_REFUSED", { machine: machine.name, snapshot: name, why, hint });
-  if (then.id !== file.id) {
-    throw failSnapshot("SNAPSHOT_DAMAGED", {
-      snapshot: name,
-      machine: machine.name,
-      why: `it is that of another machine (${then.id})`,
-    });
+  checkOwner(machine, snapshot);
+  const then = new Set(volumes.map(({ id }) => id));
+  const now = new Set(file.volumes.map(({ id }) => id));
+  for (const id of now) {
+    if (!then.has(id)) throw refuse(`it got volume ${id} since`, `detach it first: skep vol detach ${id}`);
   }
-  const [volume] = file.volumes;
-  if (volume !== undefined) {
-    throw refuse(`it has volume ${volume.id}`, `detach it first: skep vol detach ${volume.id}`);
+  for (const id of then) {
+    const hint = `attach it again: skep vol attach ${id} ${machine.name}`;
+    if (!now.has(id)) throw refuse(`it had volume ${id} then, and has it no more`, hint);
   }
   if (machine.live === undefined && !machine.atRest) {
     const why = `it is ${state}${reason === null ? "" : ` (${reason})`}`;
     throw refuse(why, `see: skep status ${machine.name}`);
-  }
-}
-
-/** Every file that its disks would stand on. */
-async function checkLayers(machine: Machine, snapshot: SnapshotFile): Promise<void> {
-  const { home } = machine.context;
-  const refuse = (why: string, cause?: unknown) =>
-    failSnapshot("SNAPSHOT_DAMAGED", { snapshot: snapshot.name, machine: machine.name, why }, { cause });
-  for (const layer of layersOf(snapshot)) {
-    const chain = await baseChain(home, layer).catch((error: Error) => {
-      throw refuse(`what ${layer.path} stands on cannot be told: ${error.message}`, error);
-    });
-    for (const { path } of chain) {
-      const found = await lstat(join(home, path)).catch(() => undefined);
-      if (found === undefined) throw refuse(`${path} is missing`);
-      if (!found.isFile()) throw refuse(`${path} is no regular file`);
-    }
-  }
-}
-
-/** All of its state, as it would be loaded. SNAPSHOT_MEMORY. */
-async function checkMemory(
-  machine: Machine,
-  { name, machine: then }: SnapshotFile,
-  { state, digest }: SnapshotMemory,
-  work: Work,
-): Promise<void> {
-  const refuse = (why: string, cause?: unknown) =>
-    failSnapshot("SNAPSHOT_MEMORY", { snapshot: name, machine: machine.name, why }, { cause });
-  const directory = stateDirectory(machine.context.home, state);
-  try {
-    const { manifest, digest: found } = await readManifest(directory);
-    if (found !== digest) throw refuse(`manifest.json of state ${state} has another digest`);
-    if (manifest.machine.id !== then.id || manifest.memory.bytes !== then.memoryMiB * mebibyte) {
-      throw refuse(`state ${state} is that of another machine`);
-    }
-    const { version } = await machine.context.programs.get(machine.file.arch);
-    checkFits(machine, manifest, { qemu: version, arch: machine.file.arch });
-    const onProgress = (done: number, total: number) =>
-      work.report({ phase: `checking the memory of snapshot ${name}`, done, total, unit: "bytes" });
-    const [damage] = await checkState(directory, { signal: work.signal, onProgress });
-    if (damage !== undefined) throw refuse(`state ${state}: ${damage.object}: ${damage.why}`);
-  } catch (error) {
-    if (!(error instanceof SkepError) || !error.code.startsWith("STATE_")) throw error;
-    throw refuse(error.message, error);
   }
 }
 

@@ -2,8 +2,9 @@ import { lstat, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { checkName, exists, isErrno, readVersionedJson, syncDirectory, writeVersionedJson } from "@skep/base";
 import type { MachineFile } from "@skep/machines";
-import { atLeastZero, json, oneOf, pattern, record, type Shape, whole } from "./shape.ts";
+import { atLeastZero, json, listOf, oneOf, optional, pattern, record, type Shape, whole } from "./shape.ts";
 import { failSnapshot } from "./snapshot-errors.ts";
+import type { SnapshotVolume } from "./snapshot-volumes.ts";
 
 /** What a snapshot keeps of its machine's settings: all that the guest sees, and its disks' layers. */
 export type SnapshotMachine = Pick<
@@ -28,6 +29,8 @@ export interface SnapshotFile {
   /** What the machine was. */
   state: "running" | "suspended" | "stopped";
   machine: SnapshotMachine;
+  /** Absent where it had none. */
+  volumes?: SnapshotVolume[];
   /** The state that its guest goes on from; null: it boots. Others may name the same one. */
   memory: SnapshotMemory | null;
   fileSystemsFrozen: boolean | null;
@@ -109,6 +112,19 @@ const shape = record({
     disk: nullable(disk),
     dataDisks: disks,
   }),
+  volumes: optional(
+    listOf(
+      record({
+        id: pattern(/^vol-[0-9a-f]{17}$/),
+        role: oneOf("data", "root", "efi"),
+        readOnly: oneOf(true, false),
+        slot: nullable(whole(0, 31)),
+        sizeBytes: bytes,
+        snapshot: pattern(/^snap-[0-9a-f]{17}$/),
+      }),
+      64,
+    ),
+  ),
   memory: nullable(
     record({
       state: pattern(/^st-[0-9a-f]{17}$/),

@@ -39,7 +39,7 @@ export async function takeResting(machine: Machine, memory: boolean): Promise<Ta
 export async function takeWithMemory(
   live: LiveMachine,
   { work, reach, frozen }: SnapshotTools,
-  keepFiles: () => Promise<void>,
+  keepRest: () => Promise<void>,
 ): Promise<Taken> {
   const { machine } = live;
   const agent = await agentIsThere(live);
@@ -47,9 +47,8 @@ export async function takeWithMemory(
     frozen,
     work,
     disks: true,
-    slicesFrozen: false,
     reach: async (point) => {
-      if (point === "freeze-stopped") await keepFiles();
+      if (point === "freeze-stopped") await keepRest();
       await reach(point);
     },
   });
@@ -68,7 +67,7 @@ export async function takeWithMemory(
 export async function takeDisks(
   live: LiveMachine,
   { work, reach }: SnapshotTools,
-  keepFiles: () => Promise<void>,
+  keepRest: () => Promise<void>,
 ): Promise<Taken> {
   const { machine } = live;
   const { signal } = work;
@@ -85,7 +84,7 @@ export async function takeDisks(
   await flush(live, signal);
   const { pauseMs } = await whileStill(live, false, signal, async () => {
     await reach("disks-stopped");
-    await keepFiles();
+    await keepRest();
     signal.throwIfAborted();
     await commitDiskFreeze(live, freeze);
     await reach("disks-layered");

@@ -41,6 +41,9 @@ export async function viewSnapshot(owner: Owner, snapshot: SnapshotFile): Promis
         ? null
         : { state: memory.state, populatedMiB: memory.populatedMiB, storedBytes: memory.storedBytes },
     disks: disks.map(({ sizeBytes, base }) => ({ sizeBytes, layer: base?.path ?? null })),
+    volumes: (snapshot.volumes ?? []).map(({ id, sizeBytes, snapshot: one }) => {
+      return { id, sizeBytes, snapshot: one };
+    }),
     storedBytes: layers + (memory?.storedBytes ?? 0),
     fileSystemsFrozen,
     pauseMs,
@@ -58,6 +61,7 @@ function viewDamaged(owner: Owner, { name, why, createdAt }: DamagedSnapshot): M
     state: "stopped",
     memory: null,
     disks: [],
+    volumes: [],
     storedBytes: 0,
     fileSystemsFrozen: null,
     pauseMs: null,

@@ -1,6 +1,6 @@
 import { copyFile, rm } from "node:fs/promises";
 import { exists, isErrno, SkepError, syncDirectory, syncFile, Undo, type Work } from "@skep/base";
-import type { Machine, MachineFile } from "@skep/machines";
+import { finishReverts, type Machine, type MachineFile } from "@skep/machines";
 import type { FrozenMachines } from "./frozen.ts";
 import { failSnapshot } from "./snapshot-errors.ts";
 import {
@@ -12,6 +12,7 @@ import {
 } from "./snapshot-file.ts";
 import { type Taken, takeDisks, takeResting, takeWithMemory } from "./snapshot-take.ts";
 import { releaseState } from "./snapshot-uses.ts";
+import { settleVolumes, VolumeInstant } from "./snapshot-volumes.ts";
 import type { Reach } from "./standstill.ts";
 
 /** What a snapshot is taken with. */
@@ -46,10 +47,16 @@ export async function takeSnapshot(
     { from: machine.paths.knownHosts, to: paths.knownHosts },
   ];
   undo.push(() => Promise.all(files.map(({ to }) => rm(to, { force: true }))));
-  const keepFiles = async () => {
+  if (machine.live === undefined) await finishReverts(machine, work.signal);
+  await settleVolumes(machine);
+  const instant = await VolumeInstant.plan(machine, name);
+  undo.push(() => instant.undo());
+  const keepRest = async () => {
+    await instant.mark(work.signal);
+    await reach("volumes-marked");
     for (const { from, to } of files) await copyIfThere(from, to);
   };
-  const taken = await take(machine, state, memory, tools, keepFiles).catch((error: unknown) => {
+  const taken = await take(machine, state, memory, tools, keepRest).catch((error: unknown) => {
     throw readable(machine, error);
   });
   for (const { to } of files) if (await exists(to)) await syncFile(to);
@@ -58,6 +65,7 @@ export async function takeSnapshot(
     const { state: id } = taken.memory;
     undo.push(() => releaseState(machine, id));
   }
+  await instant.complete(work.signal);
   await reach("stored");
   work.signal.throwIfAborted();
   const snapshot: SnapshotFile = {
@@ -66,6 +74,7 @@ export async function takeSnapshot(
     createdAt,
     state,
     machine: settingsOf(machine.file, taken),
+    ...(instant.volumes.length === 0 ? {} : { volumes: [...instant.volumes] }),
     memory: taken.memory,
     fileSystemsFrozen: taken.fileSystemsFrozen,
     pauseMs: taken.pauseMs,
@@ -74,6 +83,7 @@ export async function takeSnapshot(
   await writeSnapshot(directory, snapshot);
   undo.keep();
   await reach("recorded");
+  await instant.keep();
   await machine.save({ snapshot: name });
   return snapshot;
 }
@@ -83,13 +93,13 @@ async function take(
   state: SnapshotFile["state"],
   memory: boolean,
   tools: SnapshotTools,
-  keepFiles: () => Promise<void>,
+  keepRest: () => Promise<void>,
 ): Promise<Taken> {
   if (state !== "running") {
-    await keepFiles();
+    await keepRest();
     return await takeResting(machine, memory);
   }
-  return await (memory ? takeWithMemory : takeDisks)(machine.running(), tools, keepFiles);
+  return await (memory ? takeWithMemory : takeDisks)(machine.running(), tools, keepRest);
 }
 
 /** What it is, where that can be kept. SNAPSHOT_REFUSED. */
@@ -97,13 +107,15 @@ function checkTakeable(machine: Machine, memory: boolean): SnapshotFile["state"]
   const { name, state, reason, file } = machine;
   const refuse = (why: string, hint: string) =>
     failSnapshot("SNAPSHOT_REFUSED", { machine: name, why, hint });
-  const [volume] = file.volumes;
-  if (volume !== undefined) {
-    const hint = `take one of the volume: skep vol snapshot ${volume.id}; or detach it first`;
-    throw refuse(`it has volume ${volume.id}`, hint);
+  const going = file.volumes.find(({ detaching }) => detaching);
+  if (going !== undefined) {
+    const hint = `wait until the guest has, or: skep vol detach ${going.id} --force`;
+    throw refuse(`its guest is to give up volume ${going.id}`, hint);
   }
+  const hasDisk =
+    file.disk !== null || file.dataDisks.length > 0 || file.volumes.some(({ role }) => role !== "efi");
   if (state === "stopped") {
-    if (file.disk !== null || file.dataDisks.length > 0) return state;
+    if (hasDisk) return state;
     throw refuse("it has no disk, and does not run", `start it first: skep start ${name}`);
   }
   if (state === "suspended") return state;
@@ -113,7 +125,7 @@ function checkTakeable(machine: Machine, memory: boolean): SnapshotFile["state"]
   if (memory && process.platform !== "linux") {
     throw refuse("its memory is in no file on this system", "keep its disks alone: --no-memory");
   }
-  if (!memory && file.disk === null && file.dataDisks.length === 0) {
+  if (!memory && !hasDisk) {
     throw refuse("it has no disk", "leave --no-memory out");
   }
   return state;

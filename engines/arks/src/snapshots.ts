@@ -7,7 +7,7 @@ import type {
   MachineSnapshotRestored,
 } from "@skep/api/schemas";
 import { checkName, quietWork, type Work } from "@skep/base";
-import { abandonSwitch, type Machine, type Machines } from "@skep/machines";
+import { abandonSwitch, finishReverts, type Machine, type Machines } from "@skep/machines";
 import type { FrozenMachines } from "./frozen.ts";
 import { restoreSnapshot } from "./restore.ts";
 import { resumeMachine } from "./resume.ts";
@@ -16,6 +16,7 @@ import { readSnapshot, readSnapshots } from "./snapshot-file.ts";
 import { freeName } from "./snapshot-names.ts";
 import { removeSnapshot } from "./snapshot-remove.ts";
 import { type Owner, viewSnapshot, viewSnapshots } from "./snapshot-view.ts";
+import { isIntent, settleVolumes } from "./snapshot-volumes.ts";
 import type { Reach } from "./standstill.ts";
 
 export interface SnapshotsOptions {
@@ -92,7 +93,8 @@ export class Snapshots {
 
   /** Those that were made after it stay as they are. SNAPSHOT_NOT_FOUND. */
   async remove(name: string, snapshot: string, work: Work): Promise<void> {
-    const remove = (machine: Machine) => removeSnapshot(machine, snapshot, this.#options.reach);
+    const { reach } = this.#options;
+    const remove = (machine: Machine) => removeSnapshot(machine, snapshot, { reach, work });
     await this.#options.machines.withMachine(name, remove, work.signal);
   }
 
@@ -109,17 +111,28 @@ export class Snapshots {
   }
 
   /** What became of a job that an earlier process left half done, once `recover` is over. */
-  async recoverJob(kind: string, name: string, request: unknown): Promise<"finished" | "undone" | undefined> {
+  async recoverJob(
+    kind: string,
+    name: string,
+    request: unknown,
+    askedAt: string,
+  ): Promise<"finished" | "undone" | undefined> {
     if (!kind.startsWith("machine.snapshot.")) return undefined;
     const file = this.#options.machines.files().files.find((one) => one.name === name);
     if (file === undefined) return "undone";
     const { directory } = this.#owner(name);
     const { name: wanted = null } = (request ?? {}) as { name?: string };
     const { snapshots, damaged } = await readSnapshots(name, directory);
-    const there = [...snapshots, ...damaged].some((one) => one.name === wanted);
-    if (kind === "machine.snapshot.create") return there ? "finished" : "undone";
-    if (kind === "machine.snapshot.remove") return there ? "undone" : "finished";
-    if (file.snapshot !== wanted) return "undone";
+    const all = [...snapshots, ...damaged];
+    if (kind === "machine.snapshot.create") {
+      const isIts = ({ name: one, createdAt }: { name: string; createdAt: string }) =>
+        (wanted === null || one === wanted) && createdAt >= askedAt;
+      return all.some(isIts) ? "finished" : "undone";
+    }
+    if (kind === "machine.snapshot.remove") {
+      return all.some((one) => one.name === wanted) ? "undone" : "finished";
+    }
+    if (file.snapshot !== wanted || (file.setBackAt ?? "") < askedAt) return "undone";
     // What it was set back to had been running, and was to go on.
     const ran = snapshots.some((one) => one.name === wanted && one.state === "running");
     if (ran && file.suspended?.phase === "saved") {
@@ -131,16 +144,20 @@ export class Snapshots {
   async #resume(machine: Machine): Promise<void> {
     const { suspended } = machine.file;
     if (suspended?.phase !== "saved" || machine.live !== undefined) return;
-    await resumeMachine(machine, suspended, quietWork(), this.#options.reach);
+    const { frozen, reach } = this.#options;
+    await resumeMachine(machine, suspended, { frozen, work: quietWork(), reach });
   }
 }
 
 async function recoverMachine(machine: Machine): Promise<void> {
   await abandonSwitch(machine);
+  await settleVolumes(machine);
+  if (machine.atRest) await finishReverts(machine);
   const directory = join(machine.paths.directory, "snapshots");
   const names: string[] = await readdir(directory).catch(() => []);
   const halfMade = names.filter((name) => {
     const [stem] = name.split(".", 1);
+    if (isIntent(name)) return false;
     return stem === "" || (/\.(efi-vars|known_hosts)$/.test(name) && !names.includes(`${stem}.json`));
   });
   for (const name of halfMade) await rm(join(directory, name), { recursive: true, force: true });

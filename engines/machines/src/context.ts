@@ -43,6 +43,8 @@ export interface Context {
   basesElsewhere(): Promise<(DiskBase | null)[]>;
   /** Saved states that are a machine's beside the one it sleeps on, as those of its snapshots. */
   statesElsewhere(name: string): Promise<string[]>;
+  /** Volumes' snapshots that go with a machine, as those of its own snapshots. */
+  volumeSnapshotsElsewhere(name: string): Promise<{ volume: string; snapshot: string }[]>;
   /** A machine has let go of a frozen machine's memory, and no other borrows it. */
   frozenUnused(id: string): Promise<void>;
   /** Layers that no file or record names yet. */

@@ -5,6 +5,7 @@ import type { Machine } from "./machine.ts";
 import type { VolumeOfMachine } from "./machine-file.ts";
 import { askForDevice, cutOff, deleteNode, hasDevice } from "./plug.ts";
 import { refuseSuspended } from "./suspended.ts";
+import { finishReverts } from "./volume-reverts.ts";
 import { usesInGuest } from "./volume-use.ts";
 import { changeVolume, dropVolume, releaseVolume, volumesReady } from "./volumes.ts";
 
@@ -33,6 +34,7 @@ export async function detachVolume(
   if (volume.role !== "data") throw fail("VOLUME_BELONGS", { id, name, role: volume.role });
   if (live === undefined) {
     if (machine.state !== "stopped") throw fail("MONITOR_SILENT", { name });
+    await finishReverts(machine, work.signal);
     return await forget(machine, id);
   }
   await volumesReady(machine, work.signal);

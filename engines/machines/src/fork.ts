@@ -11,7 +11,14 @@ import { chooseFreePort, settlePorts } from "./host-ports.ts";
 import { allocateUid, giveTo, isRoot, letThrough } from "./host-user.ts";
 import { copyOverlay, type DiskLayers } from "./layers.ts";
 import { Machine } from "./machine.ts";
-import { type MachineFile, newIdentity, readMachineFile, writeMachineFile } from "./machine-file.ts";
+import {
+  type MachineFile,
+  newIdentity,
+  readMachineFile,
+  type VolumeOfMachine,
+  writeMachineFile,
+} from "./machine-file.ts";
+import { discardUnfinished, writeUnfinished } from "./own-volumes.ts";
 import { homePaths, machinePaths } from "./paths.ts";
 import { portOwner } from "./ports.ts";
 import { findProcess, signalProcess, waitGone } from "./process.ts";
@@ -38,12 +45,16 @@ export interface ForkedFrom {
   directory?: string;
   /** Of `beginForks`, where others are made together with it. */
   mark?: string;
+  /** New ones, which go with it until it is finished. Default: none. */
+  volumes?: VolumeOfMachine[];
+  /** Where its UEFI variables are, if not among those files. */
+  efiVars?: string;
 }
 
 /**
  * Makes a machine that is to go on as another one was. Within a turn of the new name. It has ports of its own, of the
- * same guest's ports, its own MAC, id and user, and no volumes. Its seed is the source's until `writeForkSeed`. Where
- * this fails nothing is left; after it, end with `finishFork` or `abandonFork`. MACHINE_EXISTS, NAME_INVALID.
+ * same guest's ports, its own MAC, id and user; the volumes that it names are still to be made. Its seed is the
+ * source's until `writeForkSeed`. Where this fails nothing is left; after it, end with `finishFork` or `abandonFork`. MACHINE_EXISTS, NAME_INVALID.
  */
 export async function createFork(
   context: Context,
@@ -69,7 +80,7 @@ export async function createFork(
 async function composeFork(
   context: Context,
   name: string,
-  { source, layers }: ForkedFrom,
+  { source, layers, volumes = [] }: ForkedFrom,
 ): Promise<MachineFile> {
   const { disk, dataDisks, ports, telnetPort } = source;
   const files = [...[...context.machines.values()].map((machine) => machine.file), ...context.pending];
@@ -91,7 +102,8 @@ async function composeFork(
       sizeBytes,
       base: layers.dataDisks[index] ?? null,
     })),
-    volumes: [],
+    volumes,
+    reverting: undefined,
     ports: await settlePorts(requests, owner),
     telnetPort:
       telnetPort === null
@@ -107,7 +119,7 @@ async function composeFork(
 async function writeFork(
   context: Context,
   file: MachineFile,
-  { source, hostKeys, directory: origin, mark }: ForkedFrom,
+  { source, hostKeys, directory: origin, mark, efiVars }: ForkedFrom,
   work: Work,
 ): Promise<Machine> {
   const { name, uid, disk, dataDisks } = file;
@@ -129,7 +141,8 @@ async function writeFork(
     [paths.seed, file.seeded, 0o400],
     [paths.efiVars, file.firmware === "uefi", 0o600],
   ] as const) {
-    const from = join(of, relative(paths.directory, path));
+    const among = join(of, relative(paths.directory, path));
+    const from = path === paths.efiVars ? (efiVars ?? among) : among;
     if (!wanted || !(await exists(from))) continue;
     await copyFile(from, inside(path));
     await giveTo(uid, inside(path), mode);
@@ -184,15 +197,37 @@ export async function finishForks(mark: string, copies: readonly Machine[]): Pro
   await rm(mark);
 }
 
-/** Takes back a copy that is not finished, with its QEMU. */
+/** Takes back a copy that is not finished, with its QEMU and its volumes. */
 export async function abandonFork(machine: Machine): Promise<void> {
   const { context, name, file, live } = machine;
-  if (live === undefined) await endStray(machine);
-  else await endQemu(live);
-  await clearRuntime(machine);
-  await discard(context, machine.paths.directory, file.id);
+  if (live !== undefined) await endQemu(live);
+  const aside = await setForkAside(machine);
+  if (aside === undefined) await discard(context, machine.paths.directory, file.id);
+  else {
+    await discardUnfinished(context, aside).catch((error: unknown) =>
+      context.log.warn(
+        { machine: name, err: error },
+        "cannot remove its volumes: the next start of skepd does",
+      ),
+    );
+  }
   if (context.machines.get(name) === machine) context.machines.delete(name);
   context.ssh.drop(name);
+}
+
+/**
+ * Ends the stray QEMU of a copy that is not finished. One with volumes gets the directory whose removal has them
+ * removed before (`discardUnfinished`), which is given back.
+ */
+export async function setForkAside(machine: Machine): Promise<string | undefined> {
+  const { context, file, paths, live } = machine;
+  if (live === undefined) await endStray(machine);
+  await clearRuntime(machine);
+  if (file.volumes.length === 0) return undefined;
+  const aside = join(homePaths(context.home).machines, `.new-${file.id}`);
+  await writeUnfinished(paths.directory, file);
+  await rename(paths.directory, aside);
+  return aside;
 }
 
 /** A QEMU that nobody is connected to, as after skepd was killed. */

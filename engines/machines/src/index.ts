@@ -1,4 +1,5 @@
 export { admitForks } from "./admission.ts";
+export { type ClonedFrom, cloneVolumes } from "./clone-volumes.ts";
 export type { Context, Log, MachineEvent } from "./context.ts";
 export type { DiskBase } from "./disk.ts";
 export { fail as failMachine, machineErrors } from "./errors.ts";
@@ -20,7 +21,7 @@ export { baseChain, basesOf, type DiskLayers } from "./layers.ts";
 export type { LiveMachine } from "./live.ts";
 export { abandonDiskFreeze, commitDiskFreeze, type DiskFreeze, prepareDiskFreeze } from "./live-freeze.ts";
 export type { Machine } from "./machine.ts";
-export { type MachineFile, machineIdOf } from "./machine-file.ts";
+export { type MachineFile, machineIdOf, type VolumeOfMachine } from "./machine-file.ts";
 export { Machines, type MachinesOptions } from "./machines.ts";
 export { frozenDirectory, frozenRam, memoryDirectory } from "./paths.ts";
 export { freezeDisksAtRest } from "./share-disk.ts";
@@ -34,6 +35,8 @@ export type {
   ExecRequest,
   ExecSession,
   LogOptions,
+  MarkedVolume,
   VolumeAccess,
 } from "./types.ts";
-export { volumesReady } from "./volumes.ts";
+export { finishReverts } from "./volume-reverts.ts";
+export { isCode, volumesReady } from "./volumes.ts";

@@ -54,6 +54,8 @@ export interface MachineFile {
   snapshot?: string | undefined;
   /** Its disks are still to be put in place (switch-disks.ts). */
   switching?: true | undefined;
+  /** Snapshots that its volumes are still to be set back to (volume-reverts.ts). */
+  reverting?: { volume: string; snapshot: string }[] | undefined;
 }
 
 /** A volume as `machine.json` has it. `slot` is the spare root port that it is plugged into. */

@@ -24,6 +24,8 @@ export interface MachinesOptions {
   basesElsewhere?(): Promise<(DiskBase | null)[]>;
   /** Says which saved states go with a machine that is removed, beside the one it sleeps on. */
   statesElsewhere?(name: string): Promise<string[]>;
+  /** Says which snapshots of volumes go with a machine that is removed. */
+  volumeSnapshotsElsewhere?(name: string): Promise<{ volume: string; snapshot: string }[]>;
   /** Removes a frozen machine that nobody borrows memory from any more. */
   frozenUnused?(id: string): Promise<void>;
   log: Log;
@@ -37,6 +39,7 @@ export function openContext(options: MachinesOptions): { context: Context; keepe
   const { home, runtime, images, volumes = noVolumes, log, onEvent } = options;
   const { discardState = nothing, frozenUnused = nothing, basesElsewhere = async () => [] } = options;
   const { statesElsewhere = async () => [] } = options;
+  const { volumeSnapshotsElsewhere = async () => [] } = options;
   let keys: ReturnType<typeof ownKeyPair> | undefined;
   const context: Context = {
     home,
@@ -47,6 +50,7 @@ export function openContext(options: MachinesOptions): { context: Context; keepe
     frozenUnused,
     basesElsewhere,
     statesElsewhere,
+    volumeSnapshotsElsewhere,
     log,
     programs: new QemuPrograms(),
     ssh: new SshConnections(),

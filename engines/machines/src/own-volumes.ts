@@ -33,7 +33,10 @@ interface OwnVolume {
 /** In the directory of a machine that is being made. */
 interface OwnVolumesFile {
   version: 1;
+  /** Or ids. */
   names: string[];
+  /** Whom they may be served for. */
+  machine?: string;
 }
 
 export function checkOwnVolumes({ name, from, rootVolume, diskBytes }: MachineRequest): void {
@@ -116,9 +119,12 @@ export async function removeOwnVolumes({
 
 /** Removes what is there of a machine that was never finished: its volumes, then its directory. */
 export async function discardUnfinished(context: Context, directory: string): Promise<void> {
-  for (const name of (await unfinishedVolumes(directory)) ?? []) {
+  const { names, machine } = (await unfinishedFile(directory)) ?? { names: [] };
+  for (const name of names) {
     try {
-      await context.volumes.remove((await context.volumes.resolve(name)).id);
+      const { id } = await context.volumes.resolve(name);
+      if (machine !== undefined) await context.volumes.release(id, machine);
+      await context.volumes.remove(id);
     } catch (error) {
       if (!isCode(error, "VOLUME_NOT_FOUND")) throw error;
     }
@@ -128,8 +134,18 @@ export async function discardUnfinished(context: Context, directory: string): Pr
 
 /** Names of volumes that an unfinished machine may have; undefined where it was to have none. */
 export async function unfinishedVolumes(directory: string): Promise<string[] | undefined> {
+  return (await unfinishedFile(directory))?.names;
+}
+
+/** Says which volumes go with a directory of a machine that is not to be one. */
+export async function writeUnfinished(directory: string, { name, volumes }: MachineFile): Promise<void> {
+  const names = volumes.map(({ id }) => id);
+  await writeVersionedJson<OwnVolumesFile>(ownVolumesFile(directory), { version: 1, names, machine: name });
+}
+
+async function unfinishedFile(directory: string): Promise<OwnVolumesFile | undefined> {
   try {
-    return (await readVersionedJson<OwnVolumesFile>(ownVolumesFile(directory), 1)).names;
+    return await readVersionedJson<OwnVolumesFile>(ownVolumesFile(directory), 1);
   } catch {
     return undefined;
   }

@@ -10,7 +10,7 @@ import { removeOwnVolumes } from "./own-volumes.ts";
 import { machinePaths } from "./paths.ts";
 import { stopMachine } from "./stop.ts";
 import { sweepUnusedLayers } from "./sweep.ts";
-import { releaseVolume } from "./volumes.ts";
+import { isCode, releaseVolume } from "./volumes.ts";
 
 /**
  * Removes a machine and every file of it, and the volumes that are its own; data volumes are set free. The
@@ -24,6 +24,7 @@ export async function removeMachine(machine: Machine, request: RemoveRequest, wo
   }
   work.report({ phase: `removing ${name}` });
   for (const id of Object.keys(machine.run?.served ?? {})) await releaseVolume(machine, id);
+  await dropVolumeSnapshots(machine, work);
   const kept = machine.file.volumes.filter(({ role }) => role === "data" || request.keepVolumes === true);
   const needed = request.keepVolumes === true ? [] : await removeOwnVolumes(machine);
   if (kept.length > 0) work.note(`kept: ${kept.map(({ id }) => id).join(", ")}`);
@@ -41,6 +42,19 @@ export async function removeMachine(machine: Machine, request: RemoveRequest, wo
     context.log.warn({ err: error }, "cannot sweep layers"),
   );
   context.emit({ type: "machine.removed", subject: name, data: { id: machine.file.id } });
+}
+
+/** Those that its own snapshots consist of. One that a clone needs stays. */
+async function dropVolumeSnapshots({ context, name }: Machine, work: Work): Promise<void> {
+  for (const { volume, snapshot } of await context.volumeSnapshotsElsewhere(name)) {
+    work.signal.throwIfAborted();
+    try {
+      await context.volumes.dropSnapshot(volume, snapshot, work.signal);
+    } catch (error) {
+      if (!isCode(error, "SNAPSHOT_NEEDED")) throw error;
+      work.note(`kept: snapshot ${snapshot} of ${volume}, for it has clones`);
+    }
+  }
 }
 
 /** What it had as volumes is nobody's then: its file cannot be trusted to say which are its own. */

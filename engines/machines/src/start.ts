@@ -17,6 +17,7 @@ import type { Qemu } from "./qemu.ts";
 import { settleVolumes } from "./settle.ts";
 import { refuseSuspended } from "./suspended.ts";
 import { finishSwitch } from "./switch-disks.ts";
+import { finishReverts } from "./volume-reverts.ts";
 import { releaseVolumes, serveVolumes } from "./volumes.ts";
 
 const adoptTimeoutMs = 10_000;
@@ -174,6 +175,7 @@ async function prepareStart(
     signal: work.signal,
   });
   await finishSwitch(machine);
+  await finishReverts(machine, work.signal);
   await settleDiskFreeze(machine);
   await finishFreezes(machine);
   if (incoming === undefined && file.seedOfSource === true) await writeForkSeed(machine, work.signal);

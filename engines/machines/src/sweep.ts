@@ -1,7 +1,7 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Context } from "./context.ts";
-import { abandonFork, forksMark, unfinishedFork } from "./fork.ts";
+import { abandonFork, forksMark, setForkAside, unfinishedFork } from "./fork.ts";
 import { basesOf, sweepLayers } from "./layers.ts";
 import { discardUnfinished, unfinishedVolumes } from "./own-volumes.ts";
 import { homePaths } from "./paths.ts";
@@ -31,7 +31,9 @@ export async function sweepLeftovers(context: Context): Promise<() => Promise<vo
     const directory = join(machines, name);
     const isMachine = entry.isDirectory() && !name.startsWith(".");
     const fork = isMachine ? await unfinishedFork(context, name) : undefined;
-    if (fork !== undefined) await abandonFork(fork);
+    const aside = fork === undefined ? undefined : await setForkAside(fork);
+    if (aside !== undefined) unfinished.push(aside);
+    else if (fork !== undefined) await abandonFork(fork);
     if (name.startsWith(forksMark)) await rm(directory, { force: true });
     if (!name.startsWith(".new-") && !name.startsWith(".rm-")) continue;
     if (name.startsWith(".new-") && (await unfinishedVolumes(directory)) !== undefined)

@@ -52,13 +52,23 @@ export interface LogOptions {
   signal?: AbortSignal;
 }
 
+/** A volume at an instant, and what its snapshot is to be called. */
+export interface MarkedVolume {
+  volume: string;
+  /** `snap-` and 17 hexadecimal digits. */
+  snapshot: string;
+  name: string;
+}
+
 /**
  * The volumes that machines stand on, as skepd wires them in: served by storaged, over NBD on Unix sockets.
  * Every method starts storaged where it does not run.
  */
 export interface VolumeAccess {
   /** VOLUME_NOT_FOUND. `attachedTo` is the machine that has it, as `Machines.machineOf` says. */
-  resolve(nameOrId: string): Promise<{ id: string; sizeBytes: number; attachedTo: string | null }>;
+  resolve(
+    nameOrId: string,
+  ): Promise<{ id: string; name: string | null; sizeBytes: number; attachedTo: string | null }>;
   /**
    * Opens a volume and keeps it open, also over restarts of storaged, until `release`. Called again for the
    * same machine, it answers the same. `owner` may connect to the socket; null: only our own user.
@@ -75,6 +85,28 @@ export interface VolumeAccess {
   remove(id: string): Promise<void>;
   /** Returns once storaged serves what it has to: from then on QEMU's requests are answered. */
   ready(signal?: AbortSignal): Promise<void>;
+  /**
+   * Keeps several at one instant: what their guests were answered before this returns, whatever their stores do where
+   * they are served. `mark` is a new word. `complete` makes snapshots of them, of these ids; `abandon`, some minutes,
+   * or the death of storaged give all of them up.
+   */
+  mark(mark: string, volumes: readonly MarkedVolume[], signal?: AbortSignal): Promise<void>;
+  /** All of them, or none as far as their stores answer. MARK_UNKNOWN where they were given up. */
+  complete(mark: string, signal?: AbortSignal): Promise<void>;
+  abandon(mark: string): Promise<void>;
+  /** Ids. */
+  snapshotsOf(id: string): Promise<string[]>;
+  /** SNAPSHOT_NEEDED while a clone needs it. Nothing happens where it is not there. */
+  dropSnapshot(id: string, snapshot: string, signal?: AbortSignal): Promise<void>;
+  /** Sets a volume that nothing runs on back to a snapshot of it: what was written since is given up. */
+  revert(id: string, snapshot: string, signal?: AbortSignal): Promise<void>;
+  /** A new volume of that id; `takesSnapshot`: the snapshot goes with the last such clone. VOLUME_EXISTS. */
+  cloneSnapshot(request: {
+    id: string;
+    name?: string;
+    source: { volume: string; snapshot: string };
+    takesSnapshot: boolean;
+  }): Promise<void>;
   /** Fills a new volume; it may be larger than the file's disk, and is not served meanwhile. */
   importImage(id: string, file: { path: string; format: "qcow2" | "raw" }, work: Work): Promise<void>;
 }

@@ -15,6 +15,13 @@ export const noVolumes: VolumeAccess = {
   remove: absent,
   ready: absent,
   importImage: absent,
+  mark: absent,
+  complete: absent,
+  abandon: absent,
+  snapshotsOf: absent,
+  dropSnapshot: absent,
+  revert: absent,
+  cloneSnapshot: absent,
 };
 
 async function absent(): Promise<never> {

@@ -51,6 +51,7 @@ export class DirectorySnapshots implements SnapshotEngine {
       state: runs ? "running" : "stopped",
       memory: runs && memory ? { state: "st-0123456789abcdef0", populatedMiB: 64, storedBytes: 1024 } : null,
       disks: [{ sizeBytes: 1024 ** 3, layer: "layers/x.qcow2" }],
+      volumes: [],
       storedBytes: 2048,
       fileSystemsFrozen: runs && !memory ? true : null,
       pauseMs: runs ? 12 : null,

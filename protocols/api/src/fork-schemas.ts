@@ -10,6 +10,11 @@ export const ForkRequest = Type.Object(
     prefix: Type.Optional(
       Type.String({ description: "of the copies' names, PREFIX-1 and on; default: the machine's name" }),
     ),
+    snapshot: Type.Optional(
+      Type.String({
+        description: "of the machine, with memory: the copies go on from it; default: from now",
+      }),
+    ),
     identity: Type.Optional(
       Type.Boolean({
         description:

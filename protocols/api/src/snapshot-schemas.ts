@@ -25,6 +25,14 @@ export const MachineSnapshot = Type.Object(
     disks: Type.Array(Type.Object({ sizeBytes: Type.Integer(), layer: Nullable(Type.String()) }), {
       description: "as the guest saw them, the root disk first; `layer` is a path in skepd's home",
     }),
+    volumes: Type.Array(
+      Type.Object({
+        id: Type.String({ description: "of the volume" }),
+        sizeBytes: Type.Integer(),
+        snapshot: Type.String({ description: "of the volume, which goes with this one" }),
+      }),
+      { description: "that were attached" },
+    ),
     storedBytes: Type.Integer({
       description: "what its disks' own layers and its memory take; layers below are shared",
     }),

@@ -32,13 +32,14 @@ export function snapshotColumns(
 
 /** What `snapshot show` prints. */
 export function snapshotText(snapshot: MachineSnapshot, style: Style): string {
-  const { memory, disks, fileSystemsFrozen, pauseMs, parent, problem } = snapshot;
+  const { memory, disks, volumes, fileSystemsFrozen, pauseMs, parent, problem } = snapshot;
   const rows: [string, string | undefined][] = [
     ["machine", `${snapshot.machine}, which was ${snapshot.state}`],
     ["taken", `${ageText(snapshot.createdAt)} ago (${snapshot.createdAt})`],
     ["after", parent ?? undefined],
     ["memory", memory === null ? "none: a restore boots" : memoryText(memory)],
     ["disks", disks.map(({ sizeBytes }) => formatSize(sizeBytes)).join(", ") || "none"],
+    ["volumes", volumes.map(({ id }) => id).join(", ") || undefined],
     ["stored", formatSize(snapshot.storedBytes)],
     ["frozen", fileSystemsFrozen === null ? undefined : frozenText(fileSystemsFrozen)],
     ["paused", pauseMs === null ? undefined : secondsText(pauseMs)],

@@ -9,6 +9,7 @@ import { printable } from "../style.ts";
 interface Flags {
   count?: string;
   prefix?: string;
+  snapshot?: string;
   identity: boolean;
   force?: boolean;
 }
@@ -24,6 +25,7 @@ export function define(command: Command): void {
     .argument("[copy]", "the copy's name; without it NAME-1 and on")
     .option("-n, --count <count>", "how many copies")
     .option("--prefix <prefix>", "call the copies PREFIX-1 and on")
+    .option("--snapshot <snapshot>", "as the machine was in a snapshot of it, which has its memory")
     .option("--no-identity", "leave the copies MAC, names, keys and random numbers of the machine")
     .option("--force", "also where this host may lack the memory")
     .addHelpText(
@@ -51,6 +53,7 @@ function requestOf(name: string, copy: string | undefined, flags: Flags): ForkRe
     ...(copy === undefined ? {} : { name: copy }),
     ...(count === undefined ? {} : { count }),
     ...(flags.prefix === undefined ? {} : { prefix: flags.prefix }),
+    ...(flags.snapshot === undefined ? {} : { snapshot: flags.snapshot }),
     ...(flags.identity ? {} : { identity: false }),
     ...(flags.force === true ? { force: true } : {}),
   };
