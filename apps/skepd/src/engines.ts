@@ -25,7 +25,11 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
   const statesElsewhere = (name: string) => statesOfSnapshots(home, name);
   let stored: States | undefined;
   const machines = await Machines.open({
-    ...{ home, runtime, images, volumes, log, onEvent },
+    ...{ home, runtime, images, volumes, log },
+    onEvent(event) {
+      onEvent(event);
+      stored?.noticed(event);
+    },
     ...{ discardState, basesElsewhere, statesElsewhere },
     volumeSnapshotsElsewhere: (name) => volumesOfSnapshots(home, name),
     frozenUnused: async (id) => await stored?.frozenUnused(id),
@@ -55,6 +59,7 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
     },
     async [Symbol.asyncDispose]() {
       await recovered;
+      await states[Symbol.asyncDispose]();
       await storage[Symbol.asyncDispose]();
       await machines.close();
     },

@@ -8,12 +8,14 @@ import type {
   SuspendResult,
 } from "@skep/api/schemas";
 import { quietWork, type SkepError, type Work } from "@skep/base";
-import type { Machine, MachineFile, Machines } from "@skep/machines";
+import type { Log, Machine, MachineEvent, MachineFile, Machines } from "@skep/machines";
 import { listStates, removeState } from "./commit.ts";
 import { diagnoseStates } from "./doctor.ts";
 import { fail } from "./errors.ts";
 import { forkMachine, recoverFork } from "./fork.ts";
 import { FrozenMachines } from "./frozen.ts";
+import { IdleKeeper } from "./idle.ts";
+import type { IdleTimes } from "./idle-watch.ts";
 import { runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { recoverMachine } from "./recover.ts";
 import { bootInstead, resumeMachine } from "./resume.ts";
@@ -27,7 +29,9 @@ import type { HostRecord } from "./types.ts";
 export interface StatesOptions {
   home: string;
   machines: Machines;
-  log: { error(fields: object, message: string): void };
+  log: Log;
+  /** How patient it is with idle machines. */
+  idleTimes?: IdleTimes;
   /** Called between the steps of a verb; tests end the process there. */
   reach?: Reach;
 }
@@ -56,11 +60,12 @@ class HomeStates implements States {
   readonly #log: StatesOptions["log"];
   readonly #reach: Reach;
   readonly #frozen: FrozenMachines;
+  readonly #idle: IdleKeeper;
   /** All that was there before this process made any. */
   readonly #earlier: string[];
 
   constructor(
-    { home, machines, log, reach = () => {} }: StatesOptions,
+    { home, machines, log, idleTimes: times, reach = () => {} }: StatesOptions,
     frozen: FrozenMachines,
     earlier: string[],
   ) {
@@ -71,6 +76,13 @@ class HomeStates implements States {
     this.#frozen = frozen;
     this.#earlier = earlier;
     this.snapshots = new Snapshots({ home, machines, frozen, log, reach });
+    this.#idle = new IdleKeeper({
+      machines,
+      log,
+      ...(times === undefined ? {} : { times }),
+      suspend: (machine, work, last) => this.#suspendIdle(machine, work, last),
+      resume: async (name, work) => void (await this.resume(name, {}, work)),
+    });
   }
 
   async suspend(name: string, request: SuspendRequest, work: Work): Promise<SuspendResult> {
@@ -81,11 +93,26 @@ class HomeStates implements States {
         await withSuspendHooks(machine, request, work, () =>
           suspendMachine(machine, { work, reach: this.#reach, frozen: this.#frozen }),
         );
-      }
+      } else await sleepOn(machine);
       return machine.view();
     };
     const machine = await this.#machines.withMachine(name, suspend, work.signal);
     return { machine, durationMs: Math.round(performance.now() - started) };
+  }
+
+  async #suspendIdle(machine: Machine, work: Work, last: () => Promise<void>): Promise<void> {
+    await withSuspendHooks(machine, {}, work, async () => {
+      await last();
+      await suspendMachine(machine, { work, reach: this.#reach, frozen: this.#frozen, idle: true });
+    });
+  }
+
+  async wake(name: string): Promise<void> {
+    await this.#idle.wake(name);
+  }
+
+  noticed(event: MachineEvent): void {
+    this.#idle.noticed(event);
   }
 
   async resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult> {
@@ -127,6 +154,7 @@ class HomeStates implements States {
       ),
     );
     await snapshots;
+    this.#idle.begin();
     const { files, damaged } = this.#machines.files();
     // A machine that cannot be read may be mended, and then wants its state.
     if (damaged.length > 0) return;
@@ -157,6 +185,10 @@ class HomeStates implements States {
     return undefined;
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#idle[Symbol.asyncDispose]();
+  }
+
   async frozenUnused(id: string): Promise<void> {
     await this.#frozen.letGo(id);
   }
@@ -175,6 +207,14 @@ class HomeStates implements States {
     };
     return await diagnoseStates({ home: this.#home, machines, here, thorough });
   }
+}
+
+/** Whoever asks for the suspend of one that sleeps already wants it to sleep until it is resumed. */
+async function sleepOn(machine: Machine): Promise<void> {
+  const { suspended } = machine.file;
+  if (suspended?.idle !== true) return;
+  const { idle: _, ...asked } = suspended;
+  await machine.save({ suspended: asked });
 }
 
 function checkRuns(machine: Machine): void {

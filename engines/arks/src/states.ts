@@ -8,10 +8,11 @@ import type {
   SuspendResult,
 } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
+import type { MachineEvent } from "@skep/machines";
 import type { Snapshots } from "./snapshots.ts";
 
 /** The states of one home's machines, as the faces see them. */
-export interface States {
+export interface States extends AsyncDisposable {
   readonly snapshots: Snapshots;
   /**
    * Saves a running machine's memory and devices, and ends its QEMU. Whatever fails before the state is
@@ -28,6 +29,13 @@ export interface States {
    * MEMORY_SHORT_COPIES, and what a start or a freeze can fail with.
    */
   fork(name: string, request: ForkRequest, work: Work): Promise<ForkResult>;
+  /**
+   * Has a machine go on that was suspended because nobody used it, which any use of it does; nothing happens to
+   * others. Fails as a resume does.
+   */
+  wake(name: string): Promise<void>;
+  /** To be told of all that happens to machines. */
+  noticed(event: MachineEvent): void;
   /** Finishes or undoes what an earlier process left half done; verbs on those machines wait for it. */
   recover(): Promise<void>;
   /**

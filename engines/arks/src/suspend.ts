@@ -17,6 +17,14 @@ import type { DeviceRecord, MemoryRecord, StateManifest } from "./types.ts";
 
 const mebibyte = 1024 ** 2;
 
+export interface SuspendOptions {
+  work: Work;
+  reach: Reach;
+  frozen: FrozenMachines;
+  /** It is suspended because nobody uses it. */
+  idle?: boolean;
+}
+
 /**
  * Saves a running machine and ends its QEMU, within a turn of the machine. The rename of the state's
  * directory is the one point that counts: what fails before it, or is cancelled, has the guest go on and
@@ -24,7 +32,7 @@ const mebibyte = 1024 ** 2;
  */
 export async function suspendMachine(
   machine: Machine,
-  { work, reach, frozen }: { work: Work; reach: Reach; frozen: FrozenMachines },
+  { work, reach, frozen, idle = false }: SuspendOptions,
 ): Promise<void> {
   const live = machine.running();
   const { home } = machine.context;
@@ -37,7 +45,8 @@ export async function suspendMachine(
   const { id, directory } = await beginState(home);
   try {
     machine.setState("suspending");
-    const intent = { phase: "saving", state: id, digest: null, agent } as const;
+    const why = idle ? ({ idle: true } as const) : {};
+    const intent = { phase: "saving", state: id, digest: null, agent, ...why } as const;
     const none = { populatedMiB: 0, storedBytes: 0, pauseMs: 0 };
     await machine.save({ suspended: { ...intent, at: new Date().toISOString(), ...none } });
     await reach("intent");

@@ -38,6 +38,7 @@ const file: MachineFile = {
   suspended: null,
   restart: { policy: "no", attempts: null },
   check: null,
+  suspendAfterSeconds: null,
 };
 
 function line(

@@ -44,8 +44,17 @@ export async function checkRequest(request: MachineRequest): Promise<void> {
 /** What may be set at any time, and ends in QEMU's command line or ssh's configuration. */
 export function checkSettings(
   name: string,
-  { user, kernelArguments, memoryMiB }: Pick<MachineEdit, "user" | "kernelArguments" | "memoryMiB">,
+  {
+    user,
+    kernelArguments,
+    memoryMiB,
+    suspendAfterSeconds,
+  }: Pick<MachineEdit, "user" | "kernelArguments" | "memoryMiB" | "suspendAfterSeconds">,
 ): void {
+  if (typeof suspendAfterSeconds === "number" && process.platform !== "linux") {
+    const why = "it cannot be suspended: its memory is in no file on this system";
+    throw fail("MACHINE_INVALID", { name, why, hint: "leave --suspend-after out" });
+  }
   if (kernelArguments !== undefined && /[^\x20-\x7e]/.test(kernelArguments)) {
     throw fail("MACHINE_INVALID", {
       name,

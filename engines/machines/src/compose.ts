@@ -127,6 +127,7 @@ export async function composeFile(
     autostart: request.autostart ?? false,
     restart: request.restart === undefined ? noRestart : restartPolicy(request.restart, name),
     check: request.check === undefined ? null : livenessCheck(request.check, { name, ports }),
+    suspendAfterSeconds: request.suspendAfterSeconds ?? null,
     telnetPort:
       request.telnet === true
         ? await chooseFreePort("127.0.0.1", "tcp", (port) => portOwner(context)(port, "tcp") !== undefined)

@@ -93,6 +93,11 @@ export class Console implements AsyncDisposable {
     await scripts?.close();
   }
 
+  /** Whether anybody looks on: a person, a script or a telnet client. */
+  get isWatched(): boolean {
+    return this.#watchers.size > 0;
+  }
+
   /** Fails with CONSOLE_BUSY or CONSOLE_CLOSED. */
   async attach(options: ConsoleOptions): Promise<ConsoleAttachment> {
     this.#checkOpen();

@@ -87,6 +87,8 @@ export function damagedView(
     restarts: null,
     check: null,
     liveness: null,
+    suspendAfterSeconds: null,
+    idle: null,
     telnetPort: null,
     pid: null,
     ready: false,

@@ -41,6 +41,7 @@ export async function editMachine(machine: Machine, edit: MachineEdit, work: Wor
   if (edit.autostart !== undefined) change.autostart = edit.autostart;
   if (edit.restart !== undefined) change.restart = restartPolicy(edit.restart, name);
   if (edit.check !== undefined) change.check = edit.check === null ? null : livenessCheck(edit.check, file);
+  if (edit.suspendAfterSeconds !== undefined) change.suspendAfterSeconds = edit.suspendAfterSeconds;
   if (edit.user !== undefined) change.user = edit.user;
   if (edit.kernelArguments !== undefined) change.kernelArguments = edit.kernelArguments;
   if (edit.telnet !== undefined) {

@@ -14,6 +14,7 @@ export {
   holdLayers,
 } from "./fork.ts";
 export { writeForkSeed } from "./fork-seed.ts";
+export { closeForward, forwardName, forwardsOf, openForwards } from "./forwards.ts";
 export { type GuestRun, guestRun } from "./guest-run.ts";
 export { allocateGroup } from "./host-user.ts";
 export { commandLine } from "./launch.ts";
@@ -24,6 +25,7 @@ export type { Machine } from "./machine.ts";
 export { type MachineFile, machineIdOf, type VolumeOfMachine } from "./machine-file.ts";
 export { Machines, type MachinesOptions } from "./machines.ts";
 export { frozenDirectory, frozenRam, memoryDirectory } from "./paths.ts";
+export { openForwardSomewhere } from "./ports.ts";
 export { freezeDisksAtRest } from "./share-disk.ts";
 export { endQemu, type Incoming, launchIncoming, startMachine } from "./start.ts";
 export type { SuspendedState } from "./suspended.ts";
@@ -38,5 +40,6 @@ export type {
   MarkedVolume,
   VolumeAccess,
 } from "./types.ts";
+export { timeWaitMs } from "./uses.ts";
 export { finishReverts } from "./volume-reverts.ts";
 export { isCode, volumesReady } from "./volumes.ts";

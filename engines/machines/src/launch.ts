@@ -31,7 +31,7 @@ export async function commandLine(
     frozen === null
       ? { path: join(memoryDirectory(file.id), "ram"), share: true }
       : { path: frozenRam(frozen), share: false };
-  return qemuArguments(file, {
+  return qemuArguments(machine.forwardsHeld ? { ...file, ports: [] } : file, {
     qemu: qemu.path,
     accelerator: verdict.accelerator,
     home: context.home,
@@ -92,6 +92,7 @@ export async function launch(
 }
 
 async function moveTakenPorts(machine: Machine): Promise<void> {
+  if (machine.forwardsHeld) return;
   const owner = portOwner(machine.context, machine);
   let moved = false;
   const ports = [];

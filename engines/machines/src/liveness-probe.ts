@@ -24,7 +24,7 @@ export async function probe(
     // A command has its time in the guest, where it is ended, and what it said is fetched afterwards.
     if (check.kind === "command") return await command(live, check.command ?? "", timeoutMs, signal);
     if (check.kind === "tcp") await accepted(live, hostSide(live, check), either);
-    else if (check.kind === "http") await answered(hostSide(live, check), check.path ?? "/", either);
+    else if (check.kind === "http") await answered(live, check.path ?? "/", hostSide(live, check), either);
     else await live.agent.ping({ signal: either, timeoutMs });
     return undefined;
   } catch (error) {
@@ -61,6 +61,7 @@ async function accepted(
 ): Promise<void> {
   const over = new AbortController();
   const socket = connect({ ...to, signal: AbortSignal.any([signal, over.signal]) });
+  live.machine.uses.ownConnection(socket);
   const closed = refusal(socket);
   closed.catch(() => undefined);
   const watch = async () => {
@@ -101,8 +102,9 @@ export function isEstablished(table: string, hostPort: number): boolean {
 
 /** Only the head of the answer is read. */
 async function answered(
-  to: { host: string; port: number },
+  { machine }: LiveMachine,
   path: string,
+  to: { host: string; port: number },
   signal: AbortSignal,
 ): Promise<void> {
   await new Promise<void>((resolve, reject) => {
@@ -112,6 +114,7 @@ async function answered(
       if (status >= 200 && status < 400) resolve();
       else reject(new Error(`HTTP status ${status}`));
     });
+    request.once("socket", (socket) => machine.uses.ownConnection(socket));
     request.on("error", (error) => reject(refused(error)));
   });
 }

@@ -45,6 +45,8 @@ export interface MachineFile {
   autostart: boolean;
   restart: RestartPolicy;
   check: LivenessCheck | null;
+  /** It is suspended once it was idle for so long; null: never. */
+  suspendAfterSeconds: number | null;
   telnetPort: number | null;
   /** A copy whose seed still has its source's identity; the next start writes its own. */
   seedOfSource?: boolean;
@@ -103,10 +105,13 @@ export function newIdentity(): Pick<MachineFile, "id" | "mac" | "generation" | "
 export async function readMachineFile(path: string, name: string): Promise<MachineFile> {
   try {
     // Older files know no volumes, and nothing of suspend, restart and checks.
-    type Later = "volumes" | "suspended" | "restart" | "check";
+    type Later = "volumes" | "suspended" | "restart" | "check" | "suspendAfterSeconds";
     type Read = Omit<MachineFile, Later> & Partial<MachineFile>;
     const read = await readVersionedJson<Read>(path, 1);
-    const file: MachineFile = { volumes: [], suspended: null, restart: noRestart, check: null, ...read };
+    const file: MachineFile = {
+      ...{ volumes: [], suspended: null, restart: noRestart, check: null, suspendAfterSeconds: null },
+      ...read,
+    };
     const why = damage(file, name);
     if (why !== undefined) throw fail("MACHINE_DAMAGED", { name, path, why: `${path} ${why}` });
     return file;
@@ -128,6 +133,8 @@ function damage(file: MachineFile, name: string): string | undefined {
   for (const key of ["ports", "dataDisks", "volumes"] as const) {
     if (!Array.isArray(file[key])) return `has no valid ${key}`;
   }
+  const { suspendAfterSeconds: after } = file;
+  if (after !== null && !(typeof after === "number" && after >= 1)) return "has no valid suspendAfterSeconds";
   return damagedSuspension(file.suspended) ?? damagedVolume(file.volumes) ?? damagedPolicies(file);
 }
 

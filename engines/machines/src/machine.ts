@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Liveness, MachineState, Machine as MachineView, Restarts } from "@skep/api/schemas";
+import type { Idle, Liveness, MachineState, Machine as MachineView, Restarts } from "@skep/api/schemas";
 import { writeVersionedJson } from "@skep/base";
 import { ConsoleLog } from "./console-log.ts";
 import type { Context } from "./context.ts";
@@ -9,6 +9,7 @@ import type { MachineFile, RunRecord } from "./machine-file.ts";
 import { writeMachineFile } from "./machine-file.ts";
 import { type MachinePaths, machinePaths, type RuntimePaths, runtimePaths } from "./paths.ts";
 import { writeRestarts } from "./restart-record.ts";
+import { Uses } from "./uses.ts";
 import { guestDevice } from "./volume-device.ts";
 
 /** One machine of this home, stopped or running. */
@@ -23,6 +24,11 @@ export class Machine {
   transitions = 0;
   /** What its check says, while it is watched. */
   liveness: Liveness | null = null;
+  /** How idle it is, while that is watched. */
+  idle: Idle | null = null;
+  readonly uses = new Uses();
+  /** Somebody listens on its forwards in its QEMU's stead, which is started without any (engines/arks). */
+  forwardsHeld = false;
   /** What its restart policy did and will do. */
   restarts: Restarts | null;
   /** There while QEMU runs. */
@@ -128,7 +134,7 @@ export class Machine {
     const { suspended } = this.file;
     if (suspended?.phase !== "saved") return null;
     const { state, at, populatedMiB, storedBytes, pauseMs } = suspended;
-    return { state, at, populatedMiB, storedBytes, pauseMs };
+    return { state, at, populatedMiB, storedBytes, pauseMs, idle: suspended.idle === true };
   }
 
   view(): MachineView {
@@ -159,6 +165,8 @@ export class Machine {
       restarts: this.restarts,
       check: file.check,
       liveness: this.liveness,
+      suspendAfterSeconds: file.suspendAfterSeconds,
+      idle: this.idle,
       telnetPort: file.telnetPort,
       pid: live?.process.pid ?? null,
       ready: this.ready,

@@ -25,7 +25,7 @@ import { type DetachRequest, detachVolume } from "./detach.ts";
 import { diagnose } from "./doctor.ts";
 import { editMachine } from "./edit.ts";
 import { fail } from "./errors.ts";
-import { openExec } from "./exec.ts";
+import { execInGuest, tunnelToGuest } from "./guest-sessions.ts";
 import { prepareHome } from "./home.ts";
 import { forgetVanished, loadMachines } from "./load.ts";
 import type { Machine } from "./machine.ts";
@@ -34,7 +34,7 @@ import { type MachinesOptions, openContext } from "./open-context.ts";
 import { machinePaths } from "./paths.ts";
 import { addPort, removePort } from "./ports.ts";
 import { qemuCommand } from "./qemu-command.ts";
-import { waitReady, waitUp } from "./ready.ts";
+import { waitUp } from "./ready.ts";
 import { recoverJob } from "./recover-job.ts";
 import { removeDamaged, removeMachine } from "./remove.ts";
 import type { RestartKeeper } from "./restart.ts";
@@ -163,11 +163,11 @@ export class Machines implements AsyncDisposable {
 
   /** Works on a machine when no other verb does. Until then it may be gone, another one, or not wanted. */
   async #turn<T>(name: string, work: (machine: Machine) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    this.#machine(name);
-    return await this.#context.turns.run(name, async () => {
+    const turn = async () => {
       signal?.throwIfAborted();
       return await work(this.#machine(name));
-    });
+    };
+    return await this.#machine(name).uses.during(() => this.#context.turns.run(name, turn));
   }
 
   /** For the rooms that come after this one: works on a machine when no other verb does. */
@@ -177,6 +177,16 @@ export class Machines implements AsyncDisposable {
     signal?: AbortSignal,
   ): Promise<T> {
     return await this.#turn(name, work, signal);
+  }
+
+  /** As `withMachine`, for what sees to machines by itself: it counts as no use of one. */
+  async tend<T>(name: string, work: (machine: Machine) => Promise<T>): Promise<T> {
+    return await this.#context.turns.run(name, () => work(this.#machine(name)));
+  }
+
+  /** To look at; what changes one wants its turn. */
+  all(): Iterable<Machine> {
+    return this.#context.machines.values();
   }
 
   /** Files of all machines; `damaged` are the names of those that cannot be read. */
@@ -311,16 +321,11 @@ export class Machines implements AsyncDisposable {
 
   /** Waits first for a guest that is still booting. */
   async exec(name: string, request: ExecRequest, signal?: AbortSignal): Promise<ExecSession> {
-    const machine = this.#machine(name);
-    machine.running();
-    await waitReady(machine, {}, quietWork(signal));
-    return await openExec(machine, request, signal);
+    return await execInGuest(this.#machine(name), request, signal);
   }
 
   async tunnel(name: string, guestPort: number): Promise<Duplex> {
-    const machine = this.#machine(name);
-    machine.running();
-    return await this.#context.ssh.forward(machine, guestPort);
+    return await tunnelToGuest(this.#machine(name), guestPort);
   }
 
   sshConfig(): string {

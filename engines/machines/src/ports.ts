@@ -1,8 +1,13 @@
 import type { Port, PortRequest } from "@skep/api/schemas";
 import type { Context } from "./context.ts";
 import { fail } from "./errors.ts";
-import { type PortOwner, settlePorts } from "./host-ports.ts";
+import { closeForward, forwardName, openForward } from "./forwards.ts";
+import { chooseFreePort, type PortOwner, settlePorts } from "./host-ports.ts";
+import type { LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
+
+/** How often a port that skep chooses is chosen anew, where another program was faster. */
+const attempts = 3;
 
 /** Which other machine publishes a port of this host. */
 export function portOwner(context: Context, except?: Machine): PortOwner {
@@ -18,19 +23,15 @@ export function portOwner(context: Context, except?: Machine): PortOwner {
   };
 }
 
-const rule = (port: Port) => `${port.protocol}:${port.hostAddress}:${port.hostPort}`;
-
 /** Publishes one more port, at once where the machine runs. */
 export async function addPort(machine: Machine, request: PortRequest): Promise<Port[]> {
   const { file, context, live } = machine;
   const [port] = await settlePorts([request], portOwner(context, machine), file.ports);
   if (port === undefined) return file.ports;
   if (live !== undefined) {
-    // The monitor prints nothing when it worked.
-    const answer = await live.qmp.hmp(`hostfwd_add net ${rule(port)}-:${port.guestPort}`);
-    if (answer.trim() !== "") {
-      throw fail("PORT_TAKEN", { port: port.hostPort, by: ` (${answer.trim()})`, guest: port.guestPort });
-    }
+    const why = await openForward(live, port);
+    if (why !== undefined)
+      throw fail("PORT_TAKEN", { port: port.hostPort, by: ` (${why})`, guest: port.guestPort });
   }
   await machine.save({ ports: [...file.ports, port] });
   return machine.file.ports;
@@ -48,7 +49,34 @@ export async function removePort(
     const hint = `take the check away first: skep edit ${machine.name} --no-check`;
     throw fail("MACHINE_INVALID", { name: machine.name, why, hint });
   }
-  await machine.live?.qmp.hmp(`hostfwd_remove net ${rule(port)}`);
+  if (machine.live !== undefined) await closeForward(machine.live, port);
   await machine.save({ ports: machine.file.ports.filter((each) => each !== port) });
   return machine.file.ports;
+}
+
+/**
+ * As `openForward`; where another program has taken a port that skep had chosen, another one is chosen and
+ * recorded. Gives the port that is open.
+ */
+export async function openForwardSomewhere(
+  live: LiveMachine,
+  port: Port,
+): Promise<{ open: Port } | { why: string }> {
+  const { machine } = live;
+  const owner = portOwner(machine.context, machine);
+  let wanted = port;
+  for (let attempt = 1; ; attempt += 1) {
+    const why = await openForward(live, wanted);
+    if (why === undefined) break;
+    if (!port.automatic || attempt === attempts) return { why };
+    const isTaken = (number: number) => owner(number, port.protocol) !== undefined;
+    const hostPort = await chooseFreePort(port.hostAddress, port.protocol, isTaken);
+    wanted = { ...port, hostPort };
+  }
+  if (wanted !== port) {
+    const name = forwardName(port);
+    const ports = machine.file.ports.map((one) => (forwardName(one) === name ? wanted : one));
+    await machine.save({ ports });
+  }
+  return { open: wanted };
 }

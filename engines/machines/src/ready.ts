@@ -72,6 +72,7 @@ async function waitFor<T>(
     throw fail("QEMU_GONE", { name: machine.name, reason: machine.reason ?? "it was stopped" });
   });
   ended.catch(() => undefined);
+  const endUse = machine.uses.begin();
   try {
     return await Promise.race([come(signal), ended, panic(machine, signal)]);
   } catch (error) {
@@ -85,6 +86,7 @@ async function waitFor<T>(
     }
     throw error;
   } finally {
+    endUse();
     over.abort();
   }
 }

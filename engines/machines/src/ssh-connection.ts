@@ -1,4 +1,4 @@
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { SkepError } from "@skep/base";
 import type { Client, ClientChannel, ConnectConfig, ServerHostKeyAlgorithm } from "ssh2";
@@ -15,6 +15,8 @@ export interface SshTarget {
   privateKey: string | Buffer;
   /** Where the machine's host keys are kept, in OpenSSH's format, as `<name>.skep`. */
   knownHosts: string;
+  /** Given every socket that is opened to it. */
+  onSocket?: ((socket: Socket) => void) | undefined;
 }
 
 export interface SshConnectOptions {
@@ -73,6 +75,7 @@ export class SshConnection implements AsyncDisposable {
     ]);
     const client = new ssh2.Client();
     const socket = connect({ host: target.host, port: target.port, noDelay: true });
+    target.onSocket?.(socket);
     return await new Promise<SshConnection>((resolve, reject) => {
       const { name, host, port, user, knownHosts } = target;
       let hostKey: Buffer | undefined;

@@ -1,9 +1,11 @@
 import { readFile } from "node:fs/promises";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SkepError } from "@skep/base";
 import { fail } from "./exec-errors.ts";
 import { SshConnection, type SshConnectOptions, type SshTarget } from "./ssh-connection.ts";
+import type { Uses } from "./uses.ts";
 
 /** What ssh needs to know of a machine. */
 export interface SshGuest {
@@ -11,6 +13,8 @@ export interface SshGuest {
   readonly file: { readonly ssh: boolean; readonly user: string };
   readonly paths: { readonly knownHosts: string };
   readonly context: { ownKeys(): Promise<{ path: string }> };
+  /** Told of each connection, which is none of a user. */
+  readonly uses?: Uses;
   sshPort(): { host: string; port: number } | undefined;
 }
 
@@ -155,7 +159,9 @@ export class SshConnections implements AsyncDisposable {
       throw fail("SSH_ABSENT", { name: guest.name, why });
     }
     const privateKey = await readFile((await guest.context.ownKeys()).path);
-    return { name: guest.name, ...address, user, privateKey, knownHosts: guest.paths.knownHosts };
+    const { name, uses, paths } = guest;
+    const onSocket = (socket: Socket) => uses?.ownConnection(socket);
+    return { name, ...address, user, privateKey, knownHosts: paths.knownHosts, onSocket };
   }
 }
 

@@ -22,6 +22,8 @@ export interface SuspendedState {
   pauseMs: number;
   /** Whether the guest's agent was there, to be told the time. */
   agent: boolean;
+  /** It was suspended because nobody used it, and wakes when somebody does. */
+  idle?: true;
 }
 
 export function damagedSuspension(suspended: SuspendedState | null): string | undefined {

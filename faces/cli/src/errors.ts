@@ -47,6 +47,11 @@ export const cliErrors = {
   },
   MACHINE_UNNAMED: { message: "{why}", hint: "{hint}", status: 400 },
   MACHINE_FAILED: { message: "{count} of {total} machines failed", status: 500 },
+  COPIES_LEFT: {
+    message: "copies could not be removed: {names}",
+    hint: "remove them: skep rm --force {names}",
+    status: 500,
+  },
   DAEMON_ABSENT: { message: "no skepd runs for {home}", hint: "start it: skep daemon start", status: 503 },
   DAEMON_PROGRAM_MISSING: {
     message: "the program skepd is not beside this skep ({path})",

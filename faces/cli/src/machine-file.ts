@@ -35,6 +35,7 @@ export interface MachineSettings {
   checkTimeout?: string;
   checkFailures?: string;
   checkStart?: string;
+  suspendAfter?: string;
   telnet?: boolean;
   start?: boolean;
   wait?: boolean;
@@ -126,6 +127,9 @@ const readers: Record<string, Reader> = {
   "check-timeout": amount("checkTimeout"),
   "check-failures": amount("checkFailures"),
   "check-start": amount("checkStart"),
+  // YAML 1.1's way to write off.
+  "suspend-after": (value, base) =>
+    value === false ? { suspendAfter: "off" } : amount("suspendAfter")(value, base),
   telnet: flag("telnet"),
   start: flag("start"),
   wait: flag("wait"),

@@ -2,6 +2,7 @@ import type { MachineRequest } from "@skep/api";
 import { parseDuration, parseSize } from "@skep/base";
 import { parseEnvironment } from "./environment.ts";
 import { usage } from "./errors.ts";
+import { parseSuspendAfter } from "./idle.ts";
 import { readInput } from "./input.ts";
 import { readPublicKeys, userPublicKeys } from "./keys.ts";
 import { parseCheck, parseRestart } from "./liveness.ts";
@@ -81,6 +82,7 @@ export async function machineRequest(
   const { name, image, from, cdrom, cpus, firmware, user, autostart, telnet } = settings;
   const wait = settings.wait === true;
   const check = parseCheck(settings);
+  const after = settings.suspendAfter === undefined ? null : parseSuspendAfter(settings.suspendAfter);
   return {
     name,
     ...(image === undefined ? {} : { image }),
@@ -113,6 +115,7 @@ export async function machineRequest(
     ...(autostart === undefined ? {} : { autostart }),
     ...(settings.restart === undefined ? {} : { restart: parseRestart(settings.restart) }),
     ...(check === undefined ? {} : { check }),
+    ...(after === null ? {} : { suspendAfterSeconds: after }),
     ...(telnet === undefined ? {} : { telnet }),
     ...(settings.start === true || wait ? { start: true } : {}),
     ...(wait ? { wait } : {}),

@@ -100,6 +100,8 @@ export interface StateEngine {
    * suspended as before.
    */
   resume(name: string, request: ResumeRequest, work: Work): Promise<ResumeResult>;
+  /** Has a machine go on that sleeps because nobody used it; nothing happens to any other. */
+  wake(name: string): Promise<void>;
   /** Copies a machine with its memory. Cancelled or failed, no copy is left. */
   fork(name: string, request: ForkRequest, work: Work): Promise<ForkResult>;
   /** Of the suspended machines that could not be resumed here, and of damaged states. */

@@ -44,6 +44,8 @@ export class DirectoryStates implements StateEngine {
     return { machine: this.#machines.get(name), how: cold ? "booted" : "resumed", durationMs: 1 };
   }
 
+  async wake(): Promise<void> {}
+
   /** No memory is copied: its copies are stopped machines that count as running. */
   async fork(
     source: string,

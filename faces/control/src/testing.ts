@@ -55,6 +55,7 @@ const suspension = {
   populatedMiB: 64,
   storedBytes: 1024,
   pauseMs: 1,
+  idle: false,
 };
 
 /** Machines are directories; nothing runs in them. User data `hang` makes a creation wait. */
@@ -103,6 +104,8 @@ export class DirectoryMachines implements MachineEngine {
       restarts: null,
       check: null,
       liveness: null,
+      suspendAfterSeconds: null,
+      idle: null,
       telnetPort: null,
       pid: null,
       ready: false,

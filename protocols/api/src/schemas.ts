@@ -3,6 +3,7 @@
  * Units stand in the names: `memoryMiB`, `diskBytes`. Times are ISO 8601 in UTC.
  */
 import { type Static, type TSchema, Type } from "typebox";
+import { Idle, SuspendAfter } from "./idle-schemas.ts";
 import {
   Liveness,
   LivenessCheck,
@@ -15,6 +16,7 @@ import { Suspension } from "./state-schemas.ts";
 import { MachineVolume, VolumeReference } from "./volume-schemas.ts";
 
 export * from "./fork-schemas.ts";
+export * from "./idle-schemas.ts";
 export * from "./liveness-schemas.ts";
 export * from "./snapshot-schemas.ts";
 export * from "./state-schemas.ts";
@@ -103,6 +105,7 @@ export const MachineRequest = Type.Object(
     autostart: Type.Optional(Type.Boolean()),
     restart: Type.Optional(RestartRequest),
     check: Type.Optional(LivenessRequest),
+    suspendAfterSeconds: Type.Optional(SuspendAfter),
     telnet: Type.Optional(Type.Boolean()),
     start: Type.Optional(Type.Boolean()),
     wait: Type.Optional(
@@ -155,6 +158,10 @@ export const Machine = Type.Object(
     check: Nullable(LivenessCheck),
     /** What the check says, while the machine runs. */
     liveness: Nullable(Liveness),
+    /** Null: it stays awake. */
+    suspendAfterSeconds: Nullable(Type.Number()),
+    /** While it runs and is to be suspended when it is idle. */
+    idle: Nullable(Idle),
     telnetPort: Nullable(Type.Integer()),
     pid: Nullable(Type.Integer()),
     /** True once an ssh handshake or the agent has answered since the last start. */
@@ -215,6 +222,7 @@ export const MachineEdit = Type.Object(
     autostart: Type.Optional(Type.Boolean()),
     restart: Type.Optional(RestartRequest),
     check: Type.Optional(Nullable(LivenessRequest)),
+    suspendAfterSeconds: Type.Optional(Nullable(SuspendAfter)),
     user: Type.Optional(Type.String()),
     kernelArguments: Type.Optional(Type.String({ maxLength: 2048 })),
     telnet: Type.Optional(Type.Boolean()),

@@ -11,6 +11,9 @@ export const Suspension = Type.Object(
     populatedMiB: Type.Integer({ description: "memory that the guest had touched" }),
     storedBytes: Type.Integer({ description: "what the state takes on disk" }),
     pauseMs: Type.Number({ description: "from the guest's stop until all of it was on stable storage" }),
+    idle: Type.Boolean({
+      description: "it sleeps because nobody used it: a connection to one of its ports wakes it",
+    }),
   },
   { $id: "Suspension" },
 );

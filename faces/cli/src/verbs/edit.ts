@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { announce } from "../announce.ts";
 import { action } from "../context.ts";
 import { usage } from "../errors.ts";
+import { parseSuspendAfter } from "../idle.ts";
 import { addLivenessOptions, parseCheck, parseRestart } from "../liveness.ts";
 import { parseCount, parseDisk, parseMemory } from "../request.ts";
 
@@ -20,6 +21,7 @@ interface Flags {
   checkTimeout?: string;
   checkFailures?: string;
   checkStart?: string;
+  suspendAfter?: string;
 }
 
 export function define(command: Command): void {
@@ -41,9 +43,10 @@ export function define(command: Command): void {
   addLivenessOptions(command);
   command
     .option("--no-check", "have no check")
+    .option("--suspend-after <duration>", "put it to sleep once nobody has used it for so long; off: never")
     .addHelpText(
       "after",
-      "\nForwards: skep port add web 8080:80\n\nExamples:\n  skep edit web -c 4 -m 8G\n  skep edit web -d 40G\n  skep edit web --restart always --check tcp:80",
+      "\nForwards: skep port add web 8080:80\n\nExamples:\n  skep edit web -c 4 -m 8G\n  skep edit web -d 40G\n  skep edit web --restart always --check tcp:80\n  skep edit web --suspend-after 10m",
     )
     .action(
       action(async (context, name: string, flags: Flags) => {
@@ -57,6 +60,9 @@ export function define(command: Command): void {
           ...(flags.kernelArgs === undefined ? {} : { kernelArguments: flags.kernelArgs }),
           ...(flags.restart === undefined ? {} : { restart: parseRestart(flags.restart) }),
           ...checkEdit(flags),
+          ...(flags.suspendAfter === undefined
+            ? {}
+            : { suspendAfterSeconds: parseSuspendAfter(flags.suspendAfter) }),
         };
         if (Object.keys(body).length === 0) throw usage("nothing to change", "see: skep help edit");
         await context.job("editMachine", { path: { name }, body });

@@ -12,6 +12,8 @@ interface Flags {
   snapshot?: string;
   identity: boolean;
   force?: boolean;
+  run?: string;
+  keep?: boolean;
 }
 
 export function define(command: Command): void {
@@ -19,7 +21,8 @@ export function define(command: Command): void {
     .summary("copy a machine as it runs")
     .description(
       "Makes copies of a machine with its memory, in less than a second, each with a name, MAC, machine-id, ssh host " +
-        "keys and random numbers of its own. The machine goes on. All copies are made, or none.",
+        "keys and random numbers of its own. The machine goes on. All copies are made, or none. With --run each copy " +
+        "runs a command, and is removed when all have ended; the status is the worst of theirs.",
     )
     .argument("<name>", "the machine")
     .argument("[copy]", "the copy's name; without it NAME-1 and on")
@@ -28,15 +31,26 @@ export function define(command: Command): void {
     .option("--snapshot <snapshot>", "as the machine was in a snapshot of it, which has its memory")
     .option("--no-identity", "leave the copies MAC, names, keys and random numbers of the machine")
     .option("--force", "also where this host may lack the memory")
+    .option(
+      "--run <command>",
+      "run a line of shell on each, which finds SKEP_INDEX (1 and on) and SKEP_TOTAL set",
+    )
+    .option("--keep", "do not remove the copies after --run")
     .addHelpText(
       "after",
-      "\nExamples:\n  skep fork web\n  skep fork web test\n  skep fork web -n 4 --prefix test\n  skep fork web -n 4 --json",
+      "\nExamples:\n  skep fork web\n  skep fork web test\n  skep fork web -n 4 --prefix test\n  skep fork web -n 4 --json\n  skep fork web -n 4 --run 'make test SHARD=$SKEP_INDEX/$SKEP_TOTAL'",
     )
     .action(
       action(async (context, name: string, copy: string | undefined, flags: Flags) => {
         const body = requestOf(name, copy, flags);
-        const result = await context.job("forkMachine", { path: { name }, body });
-        tell(context, result as ForkResult);
+        const { run, keep = false } = flags;
+        if (run === undefined && keep) throw usage("--keep goes with --run", "copies without it stay");
+        if (run?.trim() === "")
+          throw usage("--run needs a command", `as in: skep fork ${name} -n 2 --run uptime`);
+        const result = (await context.job("forkMachine", { path: { name }, body })) as ForkResult;
+        if (run === undefined) return tell(context, result);
+        const { runOnCopies } = await import("../fork-run.ts");
+        return await runOnCopies(context, result, { line: run, keep });
       }),
     );
 }

@@ -37,6 +37,7 @@ interface Flags {
   checkTimeout?: string;
   checkFailures?: string;
   checkStart?: string;
+  suspendAfter?: string;
   telnet?: boolean;
   start?: boolean;
   wait?: boolean;
@@ -92,6 +93,7 @@ export function define(command: Command): void {
     .option("--autostart", "start it whenever the host boots");
   addLivenessOptions(command.optionsGroup("Care:"));
   command
+    .option("--suspend-after <duration>", "put it to sleep once nobody has used it for so long")
     .addOption(new Option("--mount <share>").argParser(several).hideHelp())
     .addHelpText(
       "after",
@@ -140,7 +142,7 @@ async function settingsOf(
   }
   const given: MachineSettings = {
     ...pick(flags, ["image", "from", "cdrom", "arch", "memory", "disk", "user", "autostart", "telnet"]),
-    ...pick(flags, ["start", "wait", "timeout", "restart", ...checkKeys]),
+    ...pick(flags, ["start", "wait", "timeout", "restart", "suspendAfter", ...checkKeys]),
     ...(flags.cpus === undefined ? {} : { cpus: parseCount(flags.cpus, "cpus") }),
     ...(flags.dataDisk === undefined ? {} : { dataDisks: flags.dataDisk }),
     ...(flags.rootVolume === undefined ? {} : { rootVolume: flags.rootVolume }),

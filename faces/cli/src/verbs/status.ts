@@ -2,6 +2,7 @@ import type { Machine } from "@skep/api";
 import { formatSize } from "@skep/base";
 import type { Command } from "commander";
 import { action } from "../context.ts";
+import { suspendAfterText } from "../idle.ts";
 import { checkText, policyText, restartsText } from "../liveness.ts";
 import {
   ageText,
@@ -45,6 +46,7 @@ function describe(machine: Machine, style: Style): string {
     ["check", checkText(machine)],
     ["restart", policyText(machine)],
     ["restarts", restartsText(machine)],
+    ["idle", suspendAfterText(machine)],
   ];
   const colour = stateColour(machine, style) ?? ((text: string) => text);
   const lines = rows.filter((row): row is [string, string] => row[1] !== null);

@@ -21,7 +21,7 @@ export function consoleRoutes(app: App, context: Context): void {
   readRoutes(app, context);
 }
 
-function consoleSocket(app: App, { machines }: Context): void {
+function consoleSocket(app: App, { machines, states }: Context): void {
   const attachments = new WeakMap<IncomingMessage, ConsoleAttachment>();
   app.route({
     method: "GET",
@@ -50,6 +50,7 @@ function consoleSocket(app: App, { machines }: Context): void {
     preHandler: async (request) => {
       if (!request.ws) refusePlain(request.url);
       const { mode = "watch", replayBytes } = request.query;
+      await states.wake(request.params.name);
       const attachment = await machines.console(request.params.name, {
         mode,
         ...(replayBytes === undefined ? {} : { replayBytes }),
@@ -91,7 +92,7 @@ function consoleSocket(app: App, { machines }: Context): void {
   });
 }
 
-function tunnelSocket(app: App, { machines }: Context): void {
+function tunnelSocket(app: App, { machines, states }: Context): void {
   type Tunnel = Awaited<ReturnType<typeof machines.tunnel>>;
   const tunnels = new WeakMap<IncomingMessage, Tunnel>();
   app.route({
@@ -107,6 +108,7 @@ function tunnelSocket(app: App, { machines }: Context): void {
     },
     preHandler: async (request) => {
       if (!request.ws) refusePlain(request.url);
+      await states.wake(request.params.name);
       const tunnel = await machines.tunnel(request.params.name, request.query.port);
       tunnel.on("error", (error) => request.log.debug({ err: error }, "tunnel failed"));
       request.raw.socket.once("close", () => tunnel.destroy());

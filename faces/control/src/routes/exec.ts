@@ -17,7 +17,7 @@ const channels = { stdin: 0, stdout: 1, stderr: 2 } as const;
  * Channels as in Kubernetes' remote-command protocol: the first byte of a binary frame says which
  * stream it belongs to. https://kubernetes.io/docs/reference/ (WebSocket streaming, v4 channels 0–2)
  */
-export function execRoutes(app: App, { machines }: Context): void {
+export function execRoutes(app: App, { machines, states }: Context): void {
   app.route({
     method: "GET",
     url: "/v1/machines/:name/exec",
@@ -43,9 +43,11 @@ export function execRoutes(app: App, { machines }: Context): void {
         // A client that leaves waits for no guest that is still booting.
         const gone = new AbortController();
         socket.once("close", () => gone.abort());
-        const exit = await runSession(socket, (first) =>
-          machines.exec(request.params.name, first, gone.signal),
-        );
+        const { name } = request.params;
+        const exit = await runSession(socket, async (first) => {
+          await states.wake(name);
+          return await machines.exec(name, first, gone.signal);
+        });
         if (exit !== undefined) await sendFrame(socket, JSON.stringify({ exit }));
         socket.resume(); // a paused one would never see the close answered
         socket.close(1000);

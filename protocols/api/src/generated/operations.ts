@@ -149,6 +149,8 @@ export interface ForkRequest {
   count?: number;
   /** of the copies' names, PREFIX-1 and on; default: the machine's name */
   prefix?: string;
+  /** of the machine, with memory: the copies go on from it; default: from now */
+  snapshot?: string;
   /** default true: each copy gets its own MAC, names, keys and random numbers before anything in it answers; false: copies keep those of their machine */
   identity?: boolean;
   /** also where this host may lack the memory */
@@ -216,6 +218,14 @@ export interface IdentityStep {
   outcome: "done" | "skipped" | "failed";
   /** where it is not done */
   why: string | null;
+}
+
+export interface Idle {
+  /** when it was used last, as far as skepd has seen */
+  since: string;
+  busy: string | null;
+  failure: string | null;
+  retryAt: string | null;
 }
 
 export interface Image {
@@ -427,6 +437,14 @@ export interface Machine {
     failures: number;
     why: string | null;
   } | null;
+  suspendAfterSeconds: number | null;
+  idle: {
+    /** when it was used last, as far as skepd has seen */
+    since: string;
+    busy: string | null;
+    failure: string | null;
+    retryAt: string | null;
+  } | null;
   telnetPort: number | null;
   pid: number | null;
   ready: boolean;
@@ -443,6 +461,8 @@ export interface Machine {
     storedBytes: number;
     /** from the guest's stop until all of it was on stable storage */
     pauseMs: number;
+    /** it sleeps because nobody used it: a connection to one of its ports wakes it */
+    idle: boolean;
   } | null;
   directory: string;
   sockets: {
@@ -479,6 +499,7 @@ export interface MachineEdit {
     /** after a start, until the first success; nothing counts before; default 180, emulated 600 */
     startSeconds?: number;
   } | null;
+  suspendAfterSeconds?: number | null;
   user?: string;
   kernelArguments?: string;
   telnet?: boolean;
@@ -551,6 +572,8 @@ export interface MachineRequest {
     /** after a start, until the first success; nothing counts before; default 180, emulated 600 */
     startSeconds?: number;
   };
+  /** suspend it once it was idle for so many seconds; a connection to one of its ports then wakes it */
+  suspendAfterSeconds?: number;
   telnet?: boolean;
   start?: boolean;
   /** with start: until its check succeeds, or else ssh or the agent answers */
@@ -578,6 +601,14 @@ export interface MachineSnapshot {
     sizeBytes: number;
     layer: string | null;
   })[];
+  /** that were attached */
+  volumes: {
+    /** of the volume */
+    id: string;
+    sizeBytes: number;
+    /** of the volume, which goes with this one */
+    snapshot: string;
+  }[];
   /** what its disks' own layers and its memory take; layers below are shared */
   storedBytes: number;
   fileSystemsFrozen: boolean | null;
@@ -681,6 +712,14 @@ export interface MachineSnapshotRestored {
       failures: number;
       why: string | null;
     } | null;
+    suspendAfterSeconds: number | null;
+    idle: {
+      /** when it was used last, as far as skepd has seen */
+      since: string;
+      busy: string | null;
+      failure: string | null;
+      retryAt: string | null;
+    } | null;
     telnetPort: number | null;
     pid: number | null;
     ready: boolean;
@@ -697,6 +736,8 @@ export interface MachineSnapshotRestored {
       storedBytes: number;
       /** from the guest's stop until all of it was on stable storage */
       pauseMs: number;
+      /** it sleeps because nobody used it: a connection to one of its ports wakes it */
+      idle: boolean;
     } | null;
     directory: string;
     sockets: {
@@ -915,6 +956,14 @@ export interface ResumeResult {
       failures: number;
       why: string | null;
     } | null;
+    suspendAfterSeconds: number | null;
+    idle: {
+      /** when it was used last, as far as skepd has seen */
+      since: string;
+      busy: string | null;
+      failure: string | null;
+      retryAt: string | null;
+    } | null;
     telnetPort: number | null;
     pid: number | null;
     ready: boolean;
@@ -931,6 +980,8 @@ export interface ResumeResult {
       storedBytes: number;
       /** from the guest's stop until all of it was on stable storage */
       pauseMs: number;
+      /** it sleeps because nobody used it: a connection to one of its ports wakes it */
+      idle: boolean;
     } | null;
     directory: string;
     sockets: {
@@ -1091,6 +1142,14 @@ export interface SuspendResult {
       failures: number;
       why: string | null;
     } | null;
+    suspendAfterSeconds: number | null;
+    idle: {
+      /** when it was used last, as far as skepd has seen */
+      since: string;
+      busy: string | null;
+      failure: string | null;
+      retryAt: string | null;
+    } | null;
     telnetPort: number | null;
     pid: number | null;
     ready: boolean;
@@ -1107,6 +1166,8 @@ export interface SuspendResult {
       storedBytes: number;
       /** from the guest's stop until all of it was on stable storage */
       pauseMs: number;
+      /** it sleeps because nobody used it: a connection to one of its ports wakes it */
+      idle: boolean;
     } | null;
     directory: string;
     sockets: {
@@ -1129,6 +1190,8 @@ export interface Suspension {
   storedBytes: number;
   /** from the guest's stop until all of it was on stable storage */
   pauseMs: number;
+  /** it sleeps because nobody used it: a connection to one of its ports wakes it */
+  idle: boolean;
 }
 
 export interface Token {

@@ -1,0 +1,121 @@
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { createServer, type Socket } from "node:net";
+import type { Port } from "@skep/api/schemas";
+import { forwardName } from "@skep/machines";
+import { pipeTo } from "./idle-pipe.ts";
+
+/** Connections that wait for one machine at the same time. */
+const mostWaiting = 512;
+
+interface Listener {
+  port: Port;
+  /** The port is free when this returns; what was accepted stays. */
+  close(): void;
+}
+
+/**
+ * Listens on the ports of a machine that sleeps. Connections are accepted and stand still until they are handed
+ * on to the guest, or closed. A datagram is lost, as datagrams may be.
+ */
+export class HeldPorts {
+  readonly #listeners = new Map<string, Listener>();
+  readonly #waiting = new Map<string, Set<Socket>>();
+  readonly #pipes = new Set<Socket>();
+  readonly #onCall: () => void;
+
+  /** `onCall` is told of everybody who wants something from the machine. */
+  constructor(onCall: () => void) {
+    this.#onCall = onCall;
+  }
+
+  /** Has exactly these ports listened on; gives those that cannot be, with why. */
+  async listen(ports: readonly Port[]): Promise<{ port: Port; why: string }[]> {
+    const wanted = new Map(ports.map((port) => [forwardName(port), port]));
+    for (const name of [...this.#listeners.keys()]) {
+      if (!wanted.has(name)) this.#drop(name);
+    }
+    const failed: { port: Port; why: string }[] = [];
+    for (const [name, port] of wanted) {
+      if (this.#listeners.has(name)) continue;
+      try {
+        const open = port.protocol === "tcp" ? this.#listenTcp(name, port) : this.#listenUdp(port);
+        this.#listeners.set(name, await open);
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        failed.push({ port, why: code === "EADDRINUSE" ? "another program uses it" : message });
+      }
+    }
+    return failed;
+  }
+
+  get isCalled(): boolean {
+    return [...this.#waiting.values()].some((sockets) => sockets.size > 0);
+  }
+
+  /** Frees a port at once, for the guest's QEMU to listen there; connections wait on. */
+  release(port: Port): void {
+    const name = forwardName(port);
+    this.#listeners.get(name)?.close();
+    this.#listeners.delete(name);
+  }
+
+  /** Hands the connections that wait for a port on to where the guest is reached now. */
+  handOn(port: Port, to: { host: string; port: number }): void {
+    const name = forwardName(port);
+    for (const client of this.#waiting.get(name) ?? []) {
+      this.#pipes.add(client);
+      void pipeTo(client, to).finally(() => this.#pipes.delete(client));
+    }
+    this.#waiting.delete(name);
+  }
+
+  /** Ends the connections that wait: nobody will answer them. */
+  hangUp(): void {
+    for (const sockets of this.#waiting.values()) for (const client of sockets) client.resetAndDestroy();
+    this.#waiting.clear();
+  }
+
+  /** Frees all ports at once, and ends what waits; connections that were handed on go on. */
+  close(): void {
+    for (const name of [...this.#listeners.keys()]) this.#drop(name);
+    this.hangUp();
+  }
+
+  /** As `close`, and ends what was handed on, too. */
+  destroy(): void {
+    this.close();
+    for (const client of this.#pipes) client.resetAndDestroy();
+  }
+
+  #drop(name: string): void {
+    this.#listeners.get(name)?.close();
+    this.#listeners.delete(name);
+    for (const client of this.#waiting.get(name) ?? []) client.resetAndDestroy();
+    this.#waiting.delete(name);
+  }
+
+  async #listenTcp(name: string, port: Port): Promise<Listener> {
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
+      const waiting = this.#waiting.get(name) ?? new Set();
+      this.#waiting.set(name, waiting.add(client));
+      client.on("error", () => {}); // close follows
+      client.once("close", () => waiting.delete(client));
+      this.#onCall();
+    });
+    server.maxConnections = mostWaiting;
+    server.listen({ host: port.hostAddress, port: port.hostPort, exclusive: true });
+    await once(server, "listening");
+    server.on("error", () => {}); // a connection that could not be accepted
+    return { port, close: () => void server.close() };
+  }
+
+  async #listenUdp(port: Port): Promise<Listener> {
+    const socket = createSocket("udp4");
+    socket.bind({ address: port.hostAddress, port: port.hostPort, exclusive: true });
+    await once(socket, "listening");
+    socket.on("error", () => {});
+    socket.on("message", () => this.#onCall());
+    return { port, close: () => void socket.close() };
+  }
+}
