@@ -10,6 +10,7 @@ import {
   FrozenMachines,
   freezeMachine,
   layersOfSnapshots,
+  layersOfTemplates,
   openStates,
   removeState,
   statesOfSnapshots,
@@ -26,10 +27,15 @@ export type Asked = { machine?: string } & (
   | { verb: "fork"; copy: string }
   | { verb: "fork-many"; count: number; killAt?: KillAt }
   | { verb: "create" | "get" | "close" | "start" | "stop" | "remove" | "snapshots" | "list" }
-  | { verb: "snapshot"; snapshot: string; memory?: boolean; killAt?: KillAt }
+  | { verb: "snapshot"; snapshot?: string; memory?: boolean; killAt?: KillAt }
   | { verb: "restore"; snapshot: string; discard?: boolean; cold?: boolean; killAt?: KillAt }
   | { verb: "remove-snapshot"; snapshot: string; killAt?: KillAt }
   | { verb: "exec"; script: string }
+  | { verb: "template" | "begin"; killAt?: KillAt }
+  | { verb: "templates" }
+  | { verb: "remove-template"; id: string }
+  | { verb: "balloon"; bytes: number }
+  | { verb: "recover job"; kind: string; request: unknown; askedAt: string }
 );
 
 /** What a freeze was, and the digests of the guest's memory at that instant, where asked for, and of the frozen file. */
@@ -42,9 +48,9 @@ export interface FreezeAnswer {
   frozen: string;
 }
 
-/** What dies by SIGKILL `afterMs` after a point was reached; the verb goes on meanwhile. */
+/** What dies by SIGKILL `afterMs` after a point was reached; the verb goes on meanwhile. A copy is the first of several. */
 export interface KillAt {
-  what: "control" | "qemu";
+  what: "control" | "qemu" | "copy";
   point: string;
   afterMs: number;
 }
@@ -70,9 +76,10 @@ const machines = await Machines.open({
   runtime,
   images: new ImageStore({ home }),
   discardState: (id) => removeState(home, id),
-  basesElsewhere: () => layersOfSnapshots(home),
+  basesElsewhere: async () => [...(await layersOfSnapshots(home)), ...(await layersOfTemplates(home))],
   statesElsewhere: (machine) => statesOfSnapshots(home, machine),
-  frozenUnused: (id) => frozen.letGo(id),
+  frozenUnused: (id) => states.frozenUnused(id),
+  startWarm: (machine, work) => states.templates.startWarm(machine, work),
   log,
   onEvent() {},
 });
@@ -98,7 +105,8 @@ async function reach(point: string): Promise<void> {
   if (killAt?.point !== point) return;
   const { what, afterMs } = killAt;
   killAt = undefined;
-  const pid = what === "control" ? process.pid : (machines.get(name).pid as number);
+  const pid = what === "control" ? process.pid : machines.get(what === "copy" ? `${name}-1` : name).pid;
+  if (pid === null) return;
   const kill = () => {
     try {
       process.kill(pid, "SIGKILL");
@@ -144,7 +152,6 @@ async function freeze(compare: boolean): Promise<FreezeAnswer> {
       frozen,
       work: quietWork(),
       disks: true,
-      slicesFrozen: false,
       reach: async (point) => {
         if (point === "freeze-disks" && compare) memory = await memoryOf(live);
         await reach(point);
@@ -202,7 +209,7 @@ async function answer(asked: Asked): Promise<unknown> {
       killAt = asked.killAt;
       return await states.snapshots.create(
         name,
-        { name: asked.snapshot, memory: asked.memory ?? true },
+        { ...(asked.snapshot === undefined ? {} : { name: asked.snapshot }), memory: asked.memory ?? true },
         work,
       );
     case "restore":
@@ -221,8 +228,27 @@ async function answer(asked: Asked): Promise<unknown> {
     case "fork-many":
       killAt = asked.killAt;
       return await states.fork(name, { count: asked.count }, work);
+    case "template":
+      killAt = asked.killAt;
+      return await states.templates.build({ image: "tiny", memoryMiB: 96, cpus: 1 }, work);
+    case "begin":
+      killAt = asked.killAt;
+      return await machines.create(
+        { name, image: "tiny", memoryMiB: 96, cpus: 1, start: true, wait: true },
+        work,
+      );
+    case "templates":
+      return await states.templates.list();
+    case "remove-template":
+      return await states.templates.remove(asked.id);
     case "list":
       return machines.list().map((machine) => machine.name);
+    case "balloon":
+      return await machines.withMachine(name, (machine) =>
+        machine.running().qmp.hmp(`balloon ${asked.bytes / 1024 ** 2}`),
+      );
+    case "recover job":
+      return await states.recoverJob(asked.kind, name, asked.request, asked.askedAt);
     case "get":
       return machines.get(name);
     case "close":

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { TemplateSettings } from "@skep/arks";
 import { exists, readVersionedJson, writeVersionedJson } from "@skep/base";
 
 /** `$SKEP_HOME/config.json`: what holds for every start. */
@@ -6,6 +7,8 @@ export interface HomeConfig {
   version: 1;
   /** `HOST:PORT` of the TLS listener, or null for the Unix socket alone. */
   listen: string | null;
+  /** What of templates is not as by default (docs/templates.md). */
+  templates?: Partial<TemplateSettings>;
 }
 
 const configVersion = 1;

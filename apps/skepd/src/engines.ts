@@ -1,8 +1,10 @@
 import {
   layersOfSnapshots,
+  layersOfTemplates,
   openStates,
   removeState,
   type States,
+  type StatesOptions,
   statesOfSnapshots,
   volumesOfSnapshots,
 } from "@skep/arks";
@@ -11,6 +13,7 @@ import { Machines } from "@skep/machines";
 import type { DaemonOptions } from "./daemon.ts";
 import { StorageService } from "./storage.ts";
 import { Storaged } from "./storaged.ts";
+import { templateSettings } from "./templates.ts";
 import { VolumeService } from "./volumes.ts";
 
 /** Opens the rooms for a home. */
@@ -21,7 +24,7 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
   let known: Machines | undefined;
   const volumes = new VolumeService({ home, storaged, log, machineOf: (id) => known?.machineOf(id) });
   const discardState = (id: string) => removeState(home, id);
-  const basesElsewhere = () => layersOfSnapshots(home);
+  const basesElsewhere = async () => [...(await layersOfSnapshots(home)), ...(await layersOfTemplates(home))];
   const statesElsewhere = (name: string) => statesOfSnapshots(home, name);
   let stored: States | undefined;
   const machines = await Machines.open({
@@ -33,9 +36,13 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
     ...{ discardState, basesElsewhere, statesElsewhere },
     volumeSnapshotsElsewhere: (name) => volumesOfSnapshots(home, name),
     frozenUnused: async (id) => await stored?.frozenUnused(id),
+    startWarm: async (machine, work) => (await stored?.templates.startWarm(machine, work)) ?? false,
+    reclaim: async () => await stored?.reclaim(),
   });
   known = machines;
-  const states = await openStates({ home, machines, log });
+  const templates = await templateSettings(home);
+  const digestOf: StatesOptions["digestOf"] = (name, arch) => images.find(name, arch)?.digest;
+  const states = await openStates({ home, machines, log, templates, digestOf });
   stored = states;
   // Verbs on the machines that it is about wait; others need not.
   const recovered = states.recover();
@@ -47,7 +54,7 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
     states,
     async recover(job) {
       await recovered;
-      const outcome = await states.recoverJob(job.kind, job.subject, job.request);
+      const outcome = await states.recoverJob(job.kind, job.subject, job.request, job.createdAt);
       if (outcome !== undefined) return outcome;
       return job.kind.startsWith("volume.") && job.kind !== "volume.attach" && job.kind !== "volume.detach"
         ? volumes.recover(job)
@@ -59,6 +66,7 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
     },
     async [Symbol.asyncDispose]() {
       await recovered;
+      await states.templates[Symbol.asyncDispose]();
       await states[Symbol.asyncDispose]();
       await storage[Symbol.asyncDispose]();
       await machines.close();

@@ -6,6 +6,11 @@ export const skepdErrors = {
     hint: "install skep again, or set SKEP_STORAGED to its path",
     status: 503,
   },
+  CONFIG_INVALID: {
+    message: "{home}/config.json is not valid: {what}",
+    hint: "correct it there; docs/templates.md has what may be set",
+    status: 500,
+  },
   IMPORT_PATH: { message: 'path "{path}" is not absolute', hint: "write it from / on", status: 400 },
   IMPORT_FILE: {
     message: "cannot import {path}: {why}",

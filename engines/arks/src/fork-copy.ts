@@ -45,12 +45,18 @@ export interface CopyOptions {
   firstBoot?: boolean;
 }
 
+export interface StartedCopy {
+  copy: ForkedMachine;
+  /** Its identity is on its disk. */
+  durable: Promise<void>;
+}
+
 /** Has a machine that was made by `createFork` go on as its source was; where it fails no QEMU is left. */
 export async function startCopy(
   source: ForkSource,
   machine: Machine,
   { identity, started, work, reach, more = [], firstBoot = false }: CopyOptions,
-): Promise<ForkedMachine> {
+): Promise<StartedCopy> {
   const { record, id } = source.frozen;
   const device = await source.frozen.device();
   const { signal } = work;
@@ -58,6 +64,7 @@ export async function startCopy(
   if (patched === undefined) await machine.save({ mac: source.file.mac });
   let told: IdentityStep[] = [];
   let readyMs: number | undefined;
+  let durable = Promise.resolve();
   await launchIncoming(machine, work, {
     memory: { frozen: id, gid: record.gid },
     deviceForm: hasConfiguration(device) ? "migration" : "xen",
@@ -75,13 +82,15 @@ export async function startCopy(
       if (patched === undefined) told.push(keptMac);
       if (!firstBoot) machine.setReady("helper");
       readyMs = Math.round(performance.now() - started);
-      await keepIdentity(source, live, signal);
+      durable = keepIdentity(source, live, signal);
+      durable.catch(() => undefined); // whoever awaits it may fail before
     },
   });
   await reach("fork-ready");
   const { mac, ssh } = machine.view();
   readyMs ??= Math.round(performance.now() - started);
-  return { name: machine.name, id: machine.file.id, mac, ssh, readyMs, identity: told };
+  const copy = { name: machine.name, id: machine.file.id, mac, ssh, readyMs, identity: told };
+  return { copy, durable };
 }
 
 /** QEMU itself looks at hardly any of it, and a guest that stumbles over it just hangs. */

@@ -53,7 +53,7 @@ export const hostShape = record({
 const manifestShape = record({
   version: oneOf(version),
   id: pattern(/^st-[0-9a-f]{17}$/),
-  kind: oneOf("suspend", "snapshot"),
+  kind: oneOf("suspend", "snapshot", "template"),
   createdAt: pattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z$/),
   machine: machineShape,
   host: hostShape,

@@ -10,20 +10,23 @@ import type {
 import { quietWork, type SkepError, type Work } from "@skep/base";
 import type { Log, Machine, MachineEvent, MachineFile, Machines } from "@skep/machines";
 import { listStates, removeState } from "./commit.ts";
-import { diagnoseStates } from "./doctor.ts";
+import { diagnoseStates, type NamedState } from "./doctor.ts";
 import { fail } from "./errors.ts";
 import { forkMachine, recoverFork } from "./fork.ts";
 import { FrozenMachines } from "./frozen.ts";
+import { runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { IdleKeeper } from "./idle.ts";
 import type { IdleTimes } from "./idle-watch.ts";
-import { runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { recoverMachine } from "./recover.ts";
 import { bootInstead, resumeMachine } from "./resume.ts";
+import { diagnoseSnapshots } from "./snapshot-doctor.ts";
 import { snapshotUses } from "./snapshot-uses.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { Reach } from "./standstill.ts";
 import type { States } from "./states.ts";
 import { suspendMachine } from "./suspend.ts";
+import { defaultSettings, type TemplateSettings } from "./template-cache.ts";
+import { Templates, type TemplatesOptions } from "./templates.ts";
 import type { HostRecord } from "./types.ts";
 
 export interface StatesOptions {
@@ -32,6 +35,10 @@ export interface StatesOptions {
   log: Log;
   /** How patient it is with idle machines. */
   idleTimes?: IdleTimes;
+  /** Default: machines begin from templates, which are made where somebody asks for them. */
+  templates?: TemplateSettings;
+  /** The digest that an image's name means now. */
+  digestOf?: TemplatesOptions["digestOf"];
   /** Called between the steps of a verb; tests end the process there. */
   reach?: Reach;
 }
@@ -55,6 +62,7 @@ export async function openStates(options: StatesOptions): Promise<States> {
 
 class HomeStates implements States {
   readonly snapshots: Snapshots;
+  readonly templates: Templates;
   readonly #home: string;
   readonly #machines: Machines;
   readonly #log: StatesOptions["log"];
@@ -65,7 +73,7 @@ class HomeStates implements States {
   readonly #earlier: string[];
 
   constructor(
-    { home, machines, log, idleTimes: times, reach = () => {} }: StatesOptions,
+    { home, machines, log, idleTimes: times, reach = () => {}, ...more }: StatesOptions,
     frozen: FrozenMachines,
     earlier: string[],
   ) {
@@ -76,6 +84,8 @@ class HomeStates implements States {
     this.#frozen = frozen;
     this.#earlier = earlier;
     this.snapshots = new Snapshots({ home, machines, frozen, log, reach });
+    const { templates: settings = { ...defaultSettings, build: false }, digestOf = () => undefined } = more;
+    this.templates = new Templates({ home, machines, frozen, settings, digestOf, log, reach });
     this.#idle = new IdleKeeper({
       machines,
       log,
@@ -128,7 +138,7 @@ class HomeStates implements States {
         await bootInstead(machine, suspended, work);
         return "booted";
       }
-      await resumeMachine(machine, suspended, work, this.#reach);
+      await resumeMachine(machine, suspended, { frozen: this.#frozen, work, reach: this.#reach });
       ran = performance.now();
       if (suspended.agent) await runAfterResume(machine, request, work);
       return "resumed";
@@ -156,12 +166,19 @@ class HomeStates implements States {
     await snapshots;
     this.#idle.begin();
     const { files, damaged } = this.#machines.files();
+    const ofTemplates = await this.templates.recover();
     // A machine that cannot be read may be mended, and then wants its state.
     if (damaged.length > 0) return;
     await this.#frozen.sweep();
+    const asleep = new Set(files.map(({ suspended }) => suspended?.state));
+    await this.#frozen.kept.sweep((state) => asleep.has(state));
     const uses = await snapshotUses(this.#home);
     if (uses.damaged.length > 0) return;
-    const named = new Set([...uses.states, ...files.map(({ suspended }) => suspended?.state)]);
+    const named = new Set([
+      ...uses.states,
+      ...ofTemplates,
+      ...files.map(({ suspended }) => suspended?.state),
+    ]);
     for (const id of this.#earlier.filter((state) => !named.has(state))) {
       await removeState(this.#home, id).catch((error: unknown) =>
         this.#log.error({ state: id, err: error }, "cannot remove a state that nobody has"),
@@ -169,9 +186,15 @@ class HomeStates implements States {
     }
   }
 
-  async recoverJob(kind: string, name: string, request: unknown): Promise<"finished" | "undone" | undefined> {
-    const snapshot = await this.snapshots.recoverJob(kind, name, request);
+  async recoverJob(
+    kind: string,
+    name: string,
+    request: unknown,
+    askedAt: string,
+  ): Promise<"finished" | "undone" | undefined> {
+    const snapshot = await this.snapshots.recoverJob(kind, name, request, askedAt);
     if (snapshot !== undefined) return snapshot;
+    if (kind === "template.build") return await this.templates.recoverBuild(askedAt);
     if (kind === "machine.fork") return recoverFork(this.#machines, name, request as ForkRequest);
     const { files } = this.#machines.files();
     const here = files.some((file) => file.name === name);
@@ -187,6 +210,12 @@ class HomeStates implements States {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#idle[Symbol.asyncDispose]();
+    await this.#frozen[Symbol.asyncDispose]();
+  }
+
+  async reclaim(): Promise<void> {
+    await this.#frozen.kept.dropAll();
+    await this.templates.reclaim();
   }
 
   async frozenUnused(id: string): Promise<void> {
@@ -195,17 +224,29 @@ class HomeStates implements States {
 
   async doctor(thorough: boolean): Promise<Check[]> {
     const files = new Map(this.#machines.files().files.map((file) => [file.name, file]));
-    const machines = [...files.values()].flatMap(({ name, suspended }) =>
+    const states = [...files.values()].flatMap(({ name, suspended }): NamedState[] =>
       suspended?.phase === "saved" && suspended.digest !== null
         ? [{ name, state: suspended.state, digest: suspended.digest }]
         : [],
     );
-    const here = async (name: string, saved: HostRecord): Promise<HostRecord> => {
+    const owners = [...files.keys()].map((name) => {
+      const { directory } = this.#machines.get(name);
+      return { home: this.#home, name, directory, current: null };
+    });
+    const checks: Check[] = [];
+    for (const owner of owners) {
+      const found = await diagnoseSnapshots(owner);
+      states.push(...found.states);
+      checks.push(...found.checks);
+    }
+    const here = async ({ name, snapshot }: NamedState, saved: HostRecord): Promise<HostRecord> => {
       const { arch, machineType } = files.get(name) as MachineFile;
       const qemu = await this.#machines.qemuVersion(arch);
-      return { ...saved, arch, machineType, qemu };
+      // A restore brings back the machine type, too.
+      return { ...saved, arch, qemu, ...(snapshot === undefined ? { machineType } : {}) };
     };
-    return await diagnoseStates({ home: this.#home, machines, here, thorough });
+    const ofStates = await diagnoseStates({ home: this.#home, states, here, thorough });
+    return [...checks, ...ofStates, ...(await this.templates.doctor())];
   }
 }
 

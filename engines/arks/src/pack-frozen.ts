@@ -24,7 +24,7 @@ export interface PackedState {
  */
 export async function packFrozen(
   frozen: Frozen,
-  { home, kind, work }: { home: string; kind: "snapshot"; work: Work },
+  { home, kind, work }: { home: string; kind: "snapshot" | "template"; work: Work },
 ): Promise<PackedState> {
   const { id, record, ramPath } = frozen;
   const { machine, host, createdAt, pauseMs, memoryBytes, populatedBytes, slicesFrozen } = record;

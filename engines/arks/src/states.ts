@@ -10,10 +10,12 @@ import type {
 import type { Work } from "@skep/base";
 import type { MachineEvent } from "@skep/machines";
 import type { Snapshots } from "./snapshots.ts";
+import type { Templates } from "./templates.ts";
 
 /** The states of one home's machines, as the faces see them. */
 export interface States extends AsyncDisposable {
   readonly snapshots: Snapshots;
+  readonly templates: Templates;
   /**
    * Saves a running machine's memory and devices, and ends its QEMU. Whatever fails before the state is
    * whole leaves the machine running. STATE_NOT_RUNNING, STATE_DISK_SHORT, HOOK_FAILED, HOOKS_UNASKED, or why it could not be saved.
@@ -40,11 +42,18 @@ export interface States extends AsyncDisposable {
   recover(): Promise<void>;
   /**
    * What became of a job that an earlier process left half done, once `recover` is over; undefined where it
-   * did not concern a suspended machine.
+   * did not concern a suspended machine. `askedAt` is when it was asked for; ISO 8601, UTC.
    */
-  recoverJob(kind: string, name: string, request: unknown): Promise<"finished" | "undone" | undefined>;
+  recoverJob(
+    kind: string,
+    name: string,
+    request: unknown,
+    askedAt: string,
+  ): Promise<"finished" | "undone" | undefined>;
   /** No machine borrows the memory of that frozen machine any more: unless a verb needs it, it goes. */
   frozenUnused(id: string): Promise<void>;
-  /** Of suspended machines that could not be resumed here, and of damaged states (`diagnoseStates`). */
+  /** Gives back memory that is kept only to be quicker. */
+  reclaim(): Promise<void>;
+  /** Of suspended machines and of snapshots that could not be used here, or are damaged. */
   doctor(thorough: boolean): Promise<Check[]>;
 }

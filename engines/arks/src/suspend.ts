@@ -67,6 +67,7 @@ export async function suspendMachine(
       ramPath: source.ramPath,
       memoryBytes: machine.file.memoryMiB * mebibyte,
       directory,
+      idle: frozen.idle,
       signal,
       onProgress: (done, total) =>
         work.report({ phase: `storing the memory of ${machine.name}`, done, total, unit: "bytes" }),
@@ -94,7 +95,10 @@ export async function suspendMachine(
     throw await takeBack(machine, live, id, agent, error);
   }
   await reach("saved");
+  const { digest } = machine.file.suspended ?? {};
+  const kept = live.frozen === null && digest != null && (await frozen.kept.begin(id, ramOf(live)));
   await endQemu(live);
+  if (kept) await frozen.kept.finish(id, digest);
   machine.setState("suspended");
 }
 
@@ -116,7 +120,7 @@ async function memorySource(
     await frozen.admit(live.machine.name, (await stat(ramOf(live))).blocks * 512);
     const draft = await frozen.begin(newStateId());
     undo.push(() => draft[Symbol.asyncDispose]());
-    const copy = await copyMemory(live, draft.ramPath, signal);
+    const copy = await copyMemory(live, draft.ramPath, { idle: frozen.idle, signal });
     undo.push(() => copy[Symbol.asyncDispose]());
     return { ramPath: draft.ramPath, copy, ...dispose };
   } catch (error) {

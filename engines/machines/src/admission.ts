@@ -43,20 +43,21 @@ export async function admitFrozen(context: Context, name: string, bytes: number)
 
 async function admitBytes(context: Context, name: string, needed: number, except?: Machine): Promise<void> {
   if (process.platform !== "linux") return;
+  if ((await shortage(context, needed, except)) === undefined) return;
+  await context.reclaim();
+  const short = await shortage(context, needed, except);
+  if (short === undefined) return;
+  const { where, available } = short;
+  throw fail("MEMORY_SHORT", { name, needed: formatSize(needed), available: formatSize(available), where });
+}
+
+async function shortage(context: Context, needed: number, except?: Machine) {
   const { shared, host } = await availableTo(context, except);
   const places = [
     { where: "in /dev/shm (enlarge it: mount -o remount,size=… /dev/shm)", available: shared },
     { where: "of this host", available: host },
   ];
-  for (const { where, available } of places) {
-    if (needed <= available) continue;
-    throw fail("MEMORY_SHORT", {
-      name,
-      needed: formatSize(needed),
-      available: formatSize(available),
-      where,
-    });
-  }
+  return places.find(({ available }) => needed > available);
 }
 
 /**
@@ -70,6 +71,8 @@ export async function admitForks(
 ): Promise<void> {
   if (force || process.platform !== "linux") return;
   const needed = count * memoryMiB * mebibyte;
+  if (needed <= (await availableTo(context)).host) return;
+  await context.reclaim();
   const { host } = await availableTo(context);
   if (needed <= host) return;
   const [some, all] = [formatSize(host), formatSize(needed)];
@@ -77,7 +80,8 @@ export async function admitForks(
 }
 
 async function availableTo(context: Context, except?: Machine): Promise<Available> {
-  const running = [...context.machines.values()].filter((machine) => !machine.atRest && machine !== except);
+  const all = [...context.machines.values(), ...context.hidden];
+  const running = all.filter((machine) => !machine.atRest && machine !== except);
   const { bavail, bsize } = await statfs("/dev/shm");
   const free = { shared: bavail * bsize, host: availableMemory() - reserveBytes };
   return lessPromised(free, running.map(promisedTo));

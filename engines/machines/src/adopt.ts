@@ -6,6 +6,7 @@ import type { Machine } from "./machine.ts";
 import { findProcess, findProcesses, isAlive } from "./process.ts";
 import { adoptMachine, monitorSilent } from "./start.ts";
 import { finishSwitch } from "./switch-disks.ts";
+import { abandonWarm } from "./warm-disk.ts";
 
 /** Takes over every machine that runs, as after a restart of skepd; clears up after those that ended. */
 export async function adoptRunning({ machines, log }: Context): Promise<void> {
@@ -13,6 +14,8 @@ export async function adoptRunning({ machines, log }: Context): Promise<void> {
   const found = findProcesses(all.map(({ file }) => file));
   await Promise.all(
     all.map(async (machine) => {
+      // Its guest may not know yet who it is.
+      if (machine.file.warming !== undefined) return await abandonWarm(machine);
       const process = found.get(machine.file.id) ?? findProcess(machine.file, machine.runtime.pid);
       if (process === undefined) return await noteEnd(machine);
       try {

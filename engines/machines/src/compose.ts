@@ -4,7 +4,7 @@ import type { MachineRequest, PortRequest } from "@skep/api/schemas";
 import { formatSize, type Work } from "@skep/base";
 import type { StoredImage } from "@skep/images";
 import { nativeArch } from "./accelerator.ts";
-import type { Context } from "./context.ts";
+import { allFiles, type Context } from "./context.ts";
 import { checkDiskSize, type DiskBase } from "./disk.ts";
 import { fail } from "./errors.ts";
 import { chooseFreePort, settlePorts } from "./host-ports.ts";
@@ -84,8 +84,7 @@ export async function composeFile(
   }
   if (firmware === "uefi") await findFirmware(arch);
   const ssh = image?.ssh ?? from?.file.ssh ?? true;
-  const files = [...[...context.machines.values()].map((machine) => machine.file), ...context.pending];
-  const taken = new Set(files.map((file) => file.uid));
+  const taken = new Set(allFiles(context).map((file) => file.uid));
   const uid = allocateUid(taken);
   if (uid !== null && request.cdrom !== undefined) await checkReadable(request.cdrom);
   if (request.efiVolume === true && firmware !== "uefi") {
@@ -133,6 +132,7 @@ export async function composeFile(
         ? await chooseFreePort("127.0.0.1", "tcp", (port) => portOwner(context)(port, "tcp") !== undefined)
         : null,
     suspended: null,
+    ...(image !== undefined && !onVolume && request.cold !== true ? { fresh: true as const } : {}),
   };
   return { file, root: onVolume ? disk : null };
 }

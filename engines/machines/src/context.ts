@@ -1,4 +1,4 @@
-import type { KeyedMutex } from "@skep/base";
+import type { KeyedMutex, Work } from "@skep/base";
 import type { ImageStore } from "@skep/images";
 import type { DamagedMachine } from "./damaged.ts";
 import type { DiskBase } from "./disk.ts";
@@ -47,6 +47,13 @@ export interface Context {
   volumeSnapshotsElsewhere(name: string): Promise<{ volume: string; snapshot: string }[]>;
   /** A machine has let go of a frozen machine's memory, and no other borrows it. */
   frozenUnused(id: string): Promise<void>;
+  /**
+   * Has a machine that was never started go on from a template, within its turn; its state is `starting`. False: it
+   * is as it was, and has to boot.
+   */
+  startWarm(machine: Machine, work: Work): Promise<boolean>;
+  /** Gives back memory of this host that is only kept to be quick. */
+  reclaim(): Promise<void>;
   /** Layers that no file or record names yet. */
   held: Set<DiskBase>;
   log: Log;
@@ -55,6 +62,8 @@ export interface Context {
   /** All machines by name. */
   machines: Map<string, Machine>;
   damaged: Map<string, DamagedMachine>;
+  /** Machines that nobody sees, of which templates are made. */
+  hidden: Set<Machine>;
   /** Files of machines that are being made: their ports and users are taken already. */
   pending: Set<MachineFile>;
   /** One verb at a time on a machine, by its name. */
@@ -68,4 +77,9 @@ export interface Context {
   /** A QEMU has ended, which is not recorded yet; its machine's restart policy is asked. Never fails. */
   ended(machine: Machine, how: EndKind, why: string | null): Promise<void>;
   ownKeys(): Promise<KeyPair>;
+}
+
+/** Of all machines, hidden ones and those in the making included: what they name is taken. */
+export function allFiles({ machines, hidden, pending }: Context): MachineFile[] {
+  return [...[...machines.values(), ...hidden].map(({ file }) => file), ...pending];
 }

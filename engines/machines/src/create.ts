@@ -1,4 +1,4 @@
-import { mkdir, rename, rm } from "node:fs/promises";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import type { MachineRequest } from "@skep/api/schemas";
 import { checkName, exists, syncDirectory, syncFile, Undo, type Work } from "@skep/base";
@@ -15,9 +15,22 @@ import { type MachineFile, machineIdOf, writeMachineFile } from "./machine-file.
 import { discardUnfinished, makeOwnVolumes, type RootDisk } from "./own-volumes.ts";
 import { homePaths, machinePaths, ownVolumesFile } from "./paths.ts";
 import { writeSeed } from "./seed.ts";
+import { enlarge } from "./warm-disk.ts";
+
+/** A machine that nobody sees: it has no ports, and goes with this process, by `abandonFork`. */
+export interface Hidden {
+  hidden: boolean;
+  /** Least size of its seed's device, so that those who go on from it can have a larger seed. */
+  seedBytes: number;
+}
 
 /** Leaves nothing behind when it fails: the directory appears under its name only when it is whole. */
-export async function createMachine(context: Context, request: MachineRequest, work: Work): Promise<Machine> {
+export async function createMachine(
+  context: Context,
+  request: MachineRequest,
+  work: Work,
+  how: Hidden = { hidden: false, seedBytes: 0 },
+): Promise<Machine> {
   const name = checkName(request.name);
   const paths = machinePaths(context.home, name);
   if (context.machines.has(name) || (await exists(paths.directory))) throw fail("MACHINE_EXISTS", { name });
@@ -27,11 +40,12 @@ export async function createMachine(context: Context, request: MachineRequest, w
   const { file, root } = await context.locks.run("new", async () => {
     for (const { id } of volumes) checkFree(context, id);
     const composed = await composeFile(context, request, base, volumes);
+    if (how.hidden) composed.file.ports = [];
     context.pending.add(composed.file);
     return composed;
   });
   try {
-    return await writeMachine(context, file, root, request, work);
+    return await writeMachine(context, file, root, request, { work, how });
   } finally {
     context.pending.delete(file);
   }
@@ -42,7 +56,7 @@ async function writeMachine(
   file: MachineFile,
   root: RootDisk | null,
   request: MachineRequest,
-  work: Work,
+  { work, how }: { work: Work; how: Hidden },
 ): Promise<Machine> {
   const { name } = file;
   const paths = machinePaths(context.home, name);
@@ -87,6 +101,10 @@ async function writeMachine(
   const results = await Promise.allSettled(writing);
   for (const result of results) if (result.status === "rejected") throw result.reason;
   await makeOwnVolumes(context, file, { directory, root, request, work });
+  if (how.hidden) {
+    await writeFile(inside(paths.forking), "");
+    if (file.seeded) await enlarge(inside(paths.seed), how.seedBytes);
+  }
   await writeMachineFile(inside(paths.file), file);
   signal.throwIfAborted();
   if (context.machines.has(name) || (await exists(paths.directory))) throw fail("MACHINE_EXISTS", { name });
@@ -97,6 +115,10 @@ async function writeMachine(
   undo.keep();
   await rm(ownVolumesFile(paths.directory), { force: true });
   const machine = new Machine(context, file);
+  if (how.hidden) {
+    context.hidden.add(machine);
+    return machine;
+  }
   context.machines.set(name, machine);
   context.emit({ type: "machine.created", subject: name, data: { id: file.id } });
   return machine;

@@ -3,7 +3,7 @@ import { copyFile, link, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { checkName, exists, readFileIfThere, syncDirectory, syncFile, Undo, type Work } from "@skep/base";
 import { clearRuntime } from "./clear-runtime.ts";
-import type { Context } from "./context.ts";
+import { allFiles, type Context } from "./context.ts";
 import { discard } from "./discard.ts";
 import { createDisk, type DiskBase } from "./disk.ts";
 import { fail } from "./errors.ts";
@@ -83,7 +83,7 @@ async function composeFork(
   { source, layers, volumes = [] }: ForkedFrom,
 ): Promise<MachineFile> {
   const { disk, dataDisks, ports, telnetPort } = source;
-  const files = [...[...context.machines.values()].map((machine) => machine.file), ...context.pending];
+  const files = allFiles(context);
   const owner = portOwner(context);
   const requests = ports.map(({ hostAddress, guestPort, protocol }) => ({
     hostAddress,
@@ -112,6 +112,7 @@ async function composeFork(
     autostart: false,
     seedOfSource: source.seeded,
     snapshot: undefined,
+    setBackAt: undefined,
     suspended: null,
   };
 }
@@ -212,6 +213,7 @@ export async function abandonFork(machine: Machine): Promise<void> {
     );
   }
   if (context.machines.get(name) === machine) context.machines.delete(name);
+  context.hidden.delete(machine);
   context.ssh.drop(name);
 }
 
@@ -231,7 +233,7 @@ export async function setForkAside(machine: Machine): Promise<string | undefined
 }
 
 /** A QEMU that nobody is connected to, as after skepd was killed. */
-async function endStray(machine: Machine): Promise<void> {
+export async function endStray(machine: Machine): Promise<void> {
   const process = findProcess(machine.file, machine.runtime.pid);
   if (process === undefined) return;
   signalProcess(process, "SIGKILL");

@@ -26,8 +26,9 @@ export { type MachineFile, machineIdOf, type VolumeOfMachine } from "./machine-f
 export { Machines, type MachinesOptions } from "./machines.ts";
 export { frozenDirectory, frozenRam, memoryDirectory } from "./paths.ts";
 export { openForwardSomewhere } from "./ports.ts";
+export { type LaterSeed, laterSeed } from "./seed-later.ts";
 export { freezeDisksAtRest } from "./share-disk.ts";
-export { endQemu, type Incoming, launchIncoming, startMachine } from "./start.ts";
+export { endQemu, type Incoming, launchIncoming, plannedStart, startMachine } from "./start.ts";
 export type { SuspendedState } from "./suspended.ts";
 export { sweepUnusedLayers } from "./sweep.ts";
 export { abandonSwitch, commitSwitch, type OtherDisks, prepareSwitch } from "./switch-disks.ts";
@@ -43,3 +44,4 @@ export type {
 export { timeWaitMs } from "./uses.ts";
 export { finishReverts } from "./volume-reverts.ts";
 export { isCode, volumesReady } from "./volumes.ts";
+export { abandonWarm, beginWarm, enlarge, finishWarm } from "./warm-disk.ts";

@@ -54,8 +54,14 @@ export interface MachineFile {
   suspended: SuspendedState | null;
   /** The snapshot that its disks go on from, which may be gone. */
   snapshot?: string | undefined;
+  /** When it was set back to that one last; absent: never, or to none. ISO 8601, UTC. */
+  setBackAt?: string | undefined;
   /** Its disks are still to be put in place (switch-disks.ts). */
   switching?: true | undefined;
+  /** It was never started, and its disk holds nothing but its image: it may begin where a template is (warm-disk.ts). */
+  fresh?: true | undefined;
+  /** It is beginning so. `base` is what its disk stood on before, and stands on again where that fails. */
+  warming?: { base: DiskBase | null } | undefined;
   /** Snapshots that its volumes are still to be set back to (volume-reverts.ts). */
   reverting?: { volume: string; snapshot: string }[] | undefined;
 }

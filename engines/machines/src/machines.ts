@@ -161,6 +161,16 @@ export class Machines implements AsyncDisposable {
     return machine.view();
   }
 
+  /** A machine that nobody sees, to be removed by `abandonFork`; a later process does where this one is killed. */
+  async createHidden(request: MachineRequest, seedBytes: number, work: Work): Promise<Machine> {
+    return await createMachine(this.#context, request, work, { hidden: true, seedBytes });
+  }
+
+  /** Removes layers that nothing stands on any more. */
+  async sweepLayers(): Promise<void> {
+    await sweepUnusedLayers(this.#context);
+  }
+
   /** Works on a machine when no other verb does. Until then it may be gone, another one, or not wanted. */
   async #turn<T>(name: string, work: (machine: Machine) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const turn = async () => {
@@ -221,7 +231,7 @@ export class Machines implements AsyncDisposable {
 
   async start(name: string, request: StartRequest, work: Work): Promise<MachineView> {
     const start = async (machine: Machine) => {
-      await startMachine(machine, work);
+      await startMachine(machine, work, { cold: request.cold === true });
       return machine;
     };
     const machine = await this.#turn(name, start, work.signal);

@@ -1,8 +1,9 @@
-import { KeyedMutex } from "@skep/base";
+import { KeyedMutex, type Work } from "@skep/base";
 import type { ImageStore } from "@skep/images";
 import type { Context, Log, MachineEvent } from "./context.ts";
 import type { DiskBase } from "./disk.ts";
 import { ownKeyPair } from "./keys.ts";
+import type { Machine } from "./machine.ts";
 import { homePaths } from "./paths.ts";
 import { QemuPrograms } from "./qemu.ts";
 import { RestartKeeper } from "./restart.ts";
@@ -29,6 +30,10 @@ export interface MachinesOptions {
   /** Removes a frozen machine that nobody borrows memory from any more. */
   frozenUnused?(id: string): Promise<void>;
   log: Log;
+  /** Starts a machine from a template, where one fits (context.ts). */
+  startWarm?(machine: Machine, work: Work): Promise<boolean>;
+  /** Gives back memory that is only kept to be quick. */
+  reclaim?(): Promise<void>;
   /** How patient restart policies are. */
   restartTimes?: RestartTimes;
   onEvent(event: MachineEvent): void;
@@ -38,7 +43,8 @@ export interface MachinesOptions {
 export function openContext(options: MachinesOptions): { context: Context; keeper: RestartKeeper } {
   const { home, runtime, images, volumes = noVolumes, log, onEvent } = options;
   const { discardState = nothing, frozenUnused = nothing, basesElsewhere = async () => [] } = options;
-  const { statesElsewhere = async () => [] } = options;
+  const { statesElsewhere = async () => [], startWarm = async () => false } = options;
+  const { reclaim = nothing } = options;
   const { volumeSnapshotsElsewhere = async () => [] } = options;
   let keys: ReturnType<typeof ownKeyPair> | undefined;
   const context: Context = {
@@ -51,16 +57,20 @@ export function openContext(options: MachinesOptions): { context: Context; keepe
     basesElsewhere,
     statesElsewhere,
     volumeSnapshotsElsewhere,
+    startWarm,
+    reclaim,
     log,
     programs: new QemuPrograms(),
     ssh: new SshConnections(),
     held: new Set(),
     machines: new Map(),
     damaged: new Map(),
+    hidden: new Set(),
     pending: new Set(),
     turns: new KeyedMutex(),
     locks: new KeyedMutex(),
     emit: (event) => {
+      for (const { name } of context.hidden) if (name === event.subject) return;
       onEvent(event);
       keeper.noticed(event);
       if (!["machine.state", "machine.ready", "machine.check", "machine.restart"].includes(event.type)) {

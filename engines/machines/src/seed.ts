@@ -21,6 +21,9 @@ export interface SeedContent {
 const userDataHeads =
   /^(#cloud-config(?![\w-])|#cloud-config-archive|#!|#include|#cloud-boothook|#part-handler|#cloud-config-jsonp|## template: *jinja|Content-Type:|MIME-Version:|From )/i;
 
+/** What cloud-init finds where nobody gave any. */
+export const noUserData = "#cloud-config\n{}\n";
+
 /** The files of the seed by name. Our own settings stay in meta-data and vendor-data, below the user's. */
 export function seedFiles(content: SeedContent): Record<string, string> {
   const metaData = {
@@ -30,7 +33,7 @@ export function seedFiles(content: SeedContent): Record<string, string> {
   };
   const files: Record<string, string> = {
     "meta-data": `${JSON.stringify(metaData, null, 2)}\n`,
-    "user-data": content.userData ?? "#cloud-config\n{}\n",
+    "user-data": content.userData ?? noUserData,
     "vendor-data": vendorData(content),
   };
   if (content.networkConfig !== undefined) files["network-config"] = content.networkConfig;

@@ -5,7 +5,9 @@ import { type AcceleratorVerdict, chooseAccelerator } from "./accelerator.ts";
 import { admit } from "./admission.ts";
 import { clearRuntime, letFrozenGo } from "./clear-runtime.ts";
 import { writeForkSeed } from "./fork-seed.ts";
-import { launch, monitor } from "./launch.ts";
+import { giveTo } from "./host-user.ts";
+import { joinLayers } from "./join-layers.ts";
+import { commandLine, launch, monitor } from "./launch.ts";
 import { finishFreezes } from "./layers.ts";
 import { LiveMachine } from "./live.ts";
 import { settleDiskFreeze } from "./live-freeze.ts";
@@ -25,7 +27,7 @@ const quitLimitMs = 15_000;
 const migrationOver = new Set(["none", "completed", "failed", "cancelled"]);
 
 /** Starts QEMU for a stopped machine and returns once its monitor answers; the guest then boots. */
-export async function startMachine(machine: Machine, work: Work): Promise<void> {
+export async function startMachine(machine: Machine, work: Work, { cold = false } = {}): Promise<void> {
   if (machine.live !== undefined) return;
   refuseSuspended(machine, "boot");
   machine.setState("starting");
@@ -33,6 +35,8 @@ export async function startMachine(machine: Machine, work: Work): Promise<void> 
   if (orphan === undefined) {
     // Of a suspend or resume that ended half way: its memory will not fit the disk.
     if (machine.file.suspended !== null) await machine.save({ suspended: null });
+    const { context, file } = machine;
+    if (file.fresh === true && !cold && (await context.startWarm(machine, work))) return;
     return await begin(machine, work);
   }
   await giveUpOnFailure(machine, async () => {
@@ -54,6 +58,8 @@ export type Incoming = {
 /** The machine gets memory of its own. */
 export interface IncomingOwn {
   memory?: "own";
+  /** Puts a whole memory at `ramPath` before QEMU is started, where there is one; false: it has to be filled. */
+  place?(ramPath: string): Promise<boolean>;
   /** Writes the guest's memory; `ramPath` has its size and reads as zeros. QEMU starts meanwhile. */
   fill(ramPath: string, signal: AbortSignal): Promise<void>;
 }
@@ -135,7 +141,9 @@ async function launchAndLoad(
   launchIt: () => Promise<void>,
 ): Promise<void> {
   const failed = new AbortController();
-  const filling = fill(machine, incoming, AbortSignal.any([work.signal, failed.signal]));
+  const placed = await place(machine, incoming);
+  const signal = AbortSignal.any([work.signal, failed.signal]);
+  const filling = placed ? Promise.resolve() : fill(machine, incoming, signal);
   filling.catch(() => undefined);
   try {
     await launchIt();
@@ -150,11 +158,43 @@ async function launchAndLoad(
   }
 }
 
+async function place({ file }: Machine, incoming: Incoming): Promise<boolean> {
+  const ramPath = join(memoryDirectory(file.id), "ram");
+  if (!("fill" in incoming) || (await incoming.place?.(ramPath)) !== true) return false;
+  await giveTo(file.uid, ramPath, 0o600);
+  return true;
+}
+
 async function fill({ file }: Machine, incoming: Incoming, signal: AbortSignal): Promise<void> {
   if (!("fill" in incoming)) return;
   const ramPath = join(memoryDirectory(file.id), "ram");
   await truncate(ramPath, file.memoryMiB * 1024 ** 2);
   await incoming.fill(ramPath, signal);
+}
+
+async function chooseQemu(
+  { context, file }: Machine,
+  signal: AbortSignal,
+): Promise<{ qemu: Qemu; verdict: AcceleratorVerdict }> {
+  const qemu = await context.programs.get(file.arch);
+  const verdict = await chooseAccelerator({
+    arch: file.arch,
+    qemu,
+    cache: homePaths(context.home).accelerator,
+    kernel: file.boot === null ? null : join(context.home, file.boot.kernel),
+    signal,
+  });
+  return { qemu, verdict };
+}
+
+/** What a start of a machine without QEMU would run on this host; nothing of it is changed. */
+export async function plannedStart(
+  machine: Machine,
+  signal: AbortSignal,
+): Promise<{ qemuVersion: string; accelerator: string; argv: string[] }> {
+  const { qemu, verdict } = await chooseQemu(machine, signal);
+  const argv = await commandLine(machine, qemu, verdict);
+  return { qemuVersion: qemu.version, accelerator: verdict.accelerator, argv };
 }
 
 /** What QEMU needs before it can be started, volumes served included. */
@@ -163,22 +203,17 @@ async function prepareStart(
   work: Work,
   incoming: Incoming | undefined,
 ): Promise<{ qemu: Qemu; verdict: AcceleratorVerdict }> {
-  const { context, file } = machine;
+  const { file } = machine;
   const frozen = borrowed(incoming)?.frozen ?? null;
   if (frozen === null) await admit(machine);
-  const qemu = await context.programs.get(file.arch);
-  const verdict = await chooseAccelerator({
-    arch: file.arch,
-    qemu,
-    cache: homePaths(context.home).accelerator,
-    kernel: file.boot === null ? null : join(context.home, file.boot.kernel),
-    signal: work.signal,
-  });
+  const { qemu, verdict } = await chooseQemu(machine, work.signal);
   await finishSwitch(machine);
   await finishReverts(machine, work.signal);
   await settleDiskFreeze(machine);
   await finishFreezes(machine);
+  if (incoming === undefined) await joinLayers(machine, work);
   if (incoming === undefined && file.seedOfSource === true) await writeForkSeed(machine, work.signal);
+  if (incoming === undefined && file.fresh === true) await machine.save({ fresh: undefined });
   await prepareFiles(machine, frozen === null ? "own" : "borrowed");
   machine.run = {
     version: 1,

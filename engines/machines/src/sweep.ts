@@ -1,6 +1,6 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Context } from "./context.ts";
+import { allFiles, type Context } from "./context.ts";
 import { abandonFork, forksMark, setForkAside, unfinishedFork } from "./fork.ts";
 import { basesOf, sweepLayers } from "./layers.ts";
 import { discardUnfinished, unfinishedVolumes } from "./own-volumes.ts";
@@ -8,14 +8,14 @@ import { homePaths } from "./paths.ts";
 
 /** Removes layers that nothing stands on. What a damaged machine stands on is not known: then none go. */
 export async function sweepUnusedLayers(context: Context): Promise<void> {
-  const { home, machines, pending, held } = context;
+  const { home, machines, hidden, held } = context;
   await context.locks.run("layers", async () => {
     const entries = await readdir(homePaths(home).machines, { withFileTypes: true });
     const names = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith("."));
-    if (names.some(({ name }) => !machines.has(name))) return;
-    const files = [...[...machines.values()].map(({ file }) => file), ...pending];
+    const unseen = new Set([...hidden].map(({ name }) => name));
+    if (names.some(({ name }) => !machines.has(name) && !unseen.has(name))) return;
     const elsewhere = await context.basesElsewhere();
-    await sweepLayers(home, [...files.flatMap(basesOf), ...held, ...elsewhere]);
+    await sweepLayers(home, [...allFiles(context).flatMap(basesOf), ...held, ...elsewhere]);
   });
 }
 

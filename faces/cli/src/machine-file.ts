@@ -24,6 +24,8 @@ export interface MachineSettings {
   user?: string;
   sshKeys?: string[];
   userKeys?: boolean;
+  /** Its first start boots, whatever templates there are. */
+  cold?: boolean;
   userData?: TextSource;
   networkConfig?: TextSource;
   env?: Record<string, string>;

@@ -118,6 +118,7 @@ export async function machineRequest(
     ...(after === null ? {} : { suspendAfterSeconds: after }),
     ...(telnet === undefined ? {} : { telnet }),
     ...(settings.start === true || wait ? { start: true } : {}),
+    ...(settings.cold === true ? { cold: true } : {}),
     ...(wait ? { wait } : {}),
     ...(settings.timeout === undefined ? {} : { waitSeconds: parseDuration(settings.timeout) / 1000 }),
   };

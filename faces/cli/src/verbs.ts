@@ -48,6 +48,12 @@ export const verbs: readonly Verb[] = [
   verb("stats", "machines", "show live use of cpu, memory, disk, network", () => import("./verbs/stats.ts")),
   verb("screenshot", "machines", "save a picture of the screen", () => import("./verbs/screenshot.ts")),
   verb("image", "images", "list, pull, build, import and remove images", () => import("./verbs/image.ts")),
+  verb(
+    "template",
+    "images",
+    "keep images booted, for machines that are there at once",
+    () => import("./verbs/template.ts"),
+  ),
   verb("vol", "volumes", "make, attach, snapshot and move disks", () => import("./verbs/vol.ts")),
   verb("up", "storage", "serve object storage (S3)", () => import("./verbs/up.ts")),
   verb("down", "storage", "stop serving object storage", () => import("./verbs/down.ts")),

@@ -30,6 +30,7 @@ import { machineRoutes } from "./routes/machines.ts";
 import { stateRoutes } from "./routes/states.ts";
 import { storageRoutes } from "./routes/storage.ts";
 import { systemRoutes } from "./routes/system.ts";
+import { templateRoutes } from "./routes/templates.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { volumeRoutes } from "./routes/volumes.ts";
 import { Tokens } from "./tokens.ts";
@@ -154,6 +155,7 @@ export async function createControl(options: ControlOptions): Promise<Control> {
     machineSnapshotRoutes,
     stateRoutes,
     forkRoutes,
+    templateRoutes,
     consoleRoutes,
     execRoutes,
     imageRoutes,

@@ -38,6 +38,8 @@ import type {
   StorageUp,
   SuspendRequest,
   SuspendResult,
+  Template,
+  TemplateBuild,
   Volume,
   VolumeAdopt,
   VolumeCheckReport,
@@ -107,6 +109,19 @@ export interface StateEngine {
   /** Of the suspended machines that could not be resumed here, and of damaged states. */
   doctor(thorough: boolean): Promise<Check[]>;
   readonly snapshots: SnapshotEngine;
+  readonly templates: TemplateEngine;
+}
+
+/** Machines that have booted once, where new ones begin. */
+export interface TemplateEngine {
+  /** Oldest first. */
+  list(): Promise<Template[]>;
+  /** Gives the one that is there where it does. Cancelled or failed, nothing is left. */
+  build(request: TemplateBuild, work: Work): Promise<Template>;
+  /** By id, or all of an image's. Gives the ids. */
+  remove(ref: string): Promise<string[]>;
+  /** Those of no use; all, if `all` is true. */
+  prune(all: boolean): Promise<Pruned>;
 }
 
 /** Machines as they stood at one instant. Each verb waits until no other works on its machine. */

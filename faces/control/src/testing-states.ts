@@ -11,6 +11,7 @@ import { SkepError, type Work } from "@skep/base";
 import type { StateEngine } from "./engines.ts";
 import type { DirectoryMachines } from "./testing.ts";
 import { DirectorySnapshots } from "./testing-snapshots.ts";
+import { WordTemplates } from "./testing-templates.ts";
 
 const mebibyte = 1024 ** 2;
 
@@ -18,6 +19,7 @@ const mebibyte = 1024 ** 2;
 export class DirectoryStates implements StateEngine {
   readonly #machines: DirectoryMachines;
   readonly snapshots: DirectorySnapshots;
+  readonly templates = new WordTemplates();
 
   constructor(machines: DirectoryMachines) {
     this.#machines = machines;

@@ -21,6 +21,7 @@ export * from "./liveness-schemas.ts";
 export * from "./snapshot-schemas.ts";
 export * from "./state-schemas.ts";
 export * from "./storage-schemas.ts";
+export * from "./template-schemas.ts";
 export * from "./volume-schemas.ts";
 
 const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
@@ -108,6 +109,7 @@ export const MachineRequest = Type.Object(
     suspendAfterSeconds: Type.Optional(SuspendAfter),
     telnet: Type.Optional(Type.Boolean()),
     start: Type.Optional(Type.Boolean()),
+    cold: Type.Optional(Type.Boolean({ description: "its first start boots, whatever templates there are" })),
     wait: Type.Optional(
       Type.Boolean({ description: "with start: until its check succeeds, or else ssh or the agent answers" }),
     ),
@@ -236,7 +238,10 @@ export const StartRequest = Type.Object(
     wait: Type.Optional(Type.Boolean()),
     waitSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
     cold: Type.Optional(
-      Type.Boolean({ description: "of a suspended machine: give up its memory and boot from the disk" }),
+      Type.Boolean({
+        description:
+          "boot from the disk: of a suspended machine, and give up its memory; of one that was never started, without a template",
+      }),
     ),
   },
   { ...strict, $id: "StartRequest" },

@@ -40,6 +40,7 @@ interface Flags {
   suspendAfter?: string;
   telnet?: boolean;
   start?: boolean;
+  cold?: boolean;
   wait?: boolean;
   timeout?: string;
   mount?: string[];
@@ -88,6 +89,7 @@ export function define(command: Command): void {
     )
     .optionsGroup("Start:")
     .option("-s, --start", "start it, too")
+    .option("--cold", "boot it at its first start, whatever templates there are")
     .option("-w, --wait", "start it, and end when its check succeeds, or else ssh or the agent answers")
     .option("--timeout <duration>", "how long --wait waits, as in 90s or 5m")
     .option("--autostart", "start it whenever the host boots");
@@ -142,7 +144,7 @@ async function settingsOf(
   }
   const given: MachineSettings = {
     ...pick(flags, ["image", "from", "cdrom", "arch", "memory", "disk", "user", "autostart", "telnet"]),
-    ...pick(flags, ["start", "wait", "timeout", "restart", "suspendAfter", ...checkKeys]),
+    ...pick(flags, ["start", "cold", "wait", "timeout", "restart", "suspendAfter", ...checkKeys]),
     ...(flags.cpus === undefined ? {} : { cpus: parseCount(flags.cpus, "cpus") }),
     ...(flags.dataDisk === undefined ? {} : { dataDisks: flags.dataDisk }),
     ...(flags.rootVolume === undefined ? {} : { rootVolume: flags.rootVolume }),

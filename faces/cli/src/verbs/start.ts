@@ -24,7 +24,10 @@ export function define(command: Command): void {
     )
     .argument("[names...]", "machines")
     .option("-a, --all", "all machines that do not run")
-    .option("--cold", "boot suspended machines from their disks, and give up their memory")
+    .option(
+      "--cold",
+      "boot from the disk: suspended machines, whose memory is given up, and new ones, without a template",
+    )
     .option("-w, --wait", "end when ssh or the agent answers")
     .option("--timeout <duration>", "how long --wait waits, as in 90s or 5m")
     .option("--attach", "stay at the console; Ctrl-C suspends the machine, Ctrl-] leaves it running")

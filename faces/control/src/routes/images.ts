@@ -34,7 +34,7 @@ function viewOf(image: StoredImage, usedBy: Map<string, string[]>): Image {
   };
 }
 
-export function imageRoutes(app: App, { images, machines, jobs, events }: Context): void {
+export function imageRoutes(app: App, { images, machines, states, jobs, events }: Context): void {
   const usedBy = () => machines.usedImages();
   const added = (image: StoredImage): Image => {
     events.publish({ type: "image.added", subject: image.name, data: { digest: image.digest } });
@@ -146,6 +146,8 @@ export function imageRoutes(app: App, { images, machines, jobs, events }: Contex
     },
     async ({ params, query }, reply) => {
       await images.remove(params.ref, query.arch, usedBy());
+      // What is made of it is of no use any more.
+      await states.templates.prune(false);
       events.publish({ type: "image.removed", subject: params.ref, data: null });
       reply.code(204);
       return null;

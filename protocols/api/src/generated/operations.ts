@@ -576,6 +576,8 @@ export interface MachineRequest {
   suspendAfterSeconds?: number;
   telnet?: boolean;
   start?: boolean;
+  /** its first start boots, whatever templates there are */
+  cold?: boolean;
   /** with start: until its check succeeds, or else ssh or the agent answers */
   wait?: boolean;
   waitSeconds?: number;
@@ -1007,7 +1009,7 @@ export interface SnapshotCreate {
 export interface StartRequest {
   wait?: boolean;
   waitSeconds?: number;
-  /** of a suspended machine: give up its memory and boot from the disk */
+  /** boot from the disk: of a suspended machine, and give up its memory; of one that was never started, without a template */
   cold?: boolean;
 }
 
@@ -1192,6 +1194,41 @@ export interface Suspension {
   pauseMs: number;
   /** it sleeps because nobody used it: a connection to one of its ports wakes it */
   idle: boolean;
+}
+
+export interface Template {
+  /** that of its stored state: st- and 17 hexadecimal digits */
+  id: string;
+  /** outdated: no machine can begin from it any more */
+  state: "ready" | "outdated" | "damaged";
+  /** where it is not ready */
+  why: string | null;
+  image: string;
+  imageDigest: string;
+  arch: "x86_64" | "aarch64" | null;
+  cpus: number;
+  memoryMiB: number;
+  /** 0: no disk */
+  diskBytes: number;
+  /** the version that it was made with, and needs */
+  qemu: string;
+  createdAt: string;
+  usedAt: string;
+  /** memory that its guest had touched */
+  populatedMiB: number;
+  /** what its memory takes on disk */
+  storedBytes: number;
+  /** its memory is kept in /dev/shm; else it is read at its next use */
+  loaded: boolean;
+}
+
+export interface TemplateBuild {
+  /** image name or digest; default: this host's default */
+  image?: string;
+  arch?: "x86_64" | "aarch64";
+  cpus?: number;
+  memoryMiB?: number;
+  diskBytes?: number;
 }
 
 export interface Token {
@@ -1493,6 +1530,11 @@ export interface Operations {
     params: { body: ImageBuild };
     response: Job;
   };
+  /** Boots an image once, out of sight, and keeps it as it stands, so that new machines of that shape begin there. The job's result is a Template: the one that is there, where there is one. */
+  buildTemplate: {
+    params: { body: TemplateBuild };
+    response: Job;
+  };
   /** Asks the job to stop and undo what it did; its events tell when that is done. */
   cancelJob: {
     params: { path: { id: string } };
@@ -1667,6 +1709,10 @@ export interface Operations {
     params: { path: { name: string } };
     response: Port[];
   };
+  listTemplates: {
+    params: Record<never, never>;
+    response: Template[];
+  };
   listTokens: {
     params: Record<never, never>;
     response: Token[];
@@ -1724,6 +1770,11 @@ export interface Operations {
     params: { query?: { all?: boolean } };
     response: Pruned;
   };
+  /** Removes those from which no machine can begin any more; with `all` the others, too. */
+  pruneTemplates: {
+    params: { query?: { all?: boolean } };
+    response: Pruned;
+  };
   pullImage: {
     params: { body: ImagePull };
     response: Job;
@@ -1769,6 +1820,11 @@ export interface Operations {
   removeSnapshot: {
     params: { path: { volume: string; snapshot: string } };
     response: undefined;
+  };
+  /** Machines that began from it stay as they are. Answers with the ids of those removed. */
+  removeTemplate: {
+    params: { path: { ref: string } };
+    response: string[];
   };
   removeToken: {
     params: { path: { id: string } };
@@ -1859,6 +1915,7 @@ export const operations = {
   allStats: { method: "GET", path: "/v1/stats", kind: "json" },
   attachVolume: { method: "POST", path: "/v1/volumes/{volume}/attach", kind: "json" },
   buildImage: { method: "POST", path: "/v1/images/build", kind: "json" },
+  buildTemplate: { method: "POST", path: "/v1/templates", kind: "json" },
   cancelJob: { method: "POST", path: "/v1/jobs/{id}/cancel", kind: "json" },
   catalog: { method: "GET", path: "/v1/catalog", kind: "json" },
   checkVolume: { method: "POST", path: "/v1/volumes/{volume}/check", kind: "json" },
@@ -1897,6 +1954,7 @@ export const operations = {
   listMachines: { method: "GET", path: "/v1/machines", kind: "json" },
   listObjects: { method: "GET", path: "/v1/buckets/{bucket}/objects", kind: "json" },
   listPorts: { method: "GET", path: "/v1/machines/{name}/ports", kind: "json" },
+  listTemplates: { method: "GET", path: "/v1/templates", kind: "json" },
   listTokens: { method: "GET", path: "/v1/tokens", kind: "json" },
   listVolumes: { method: "GET", path: "/v1/volumes", kind: "json" },
   machineConsole: { method: "GET", path: "/v1/machines/{name}/console", kind: "socket" },
@@ -1909,6 +1967,7 @@ export const operations = {
   metrics: { method: "GET", path: "/metrics", kind: "raw" },
   presign: { method: "POST", path: "/v1/presign", kind: "json" },
   pruneImages: { method: "POST", path: "/v1/images/prune", kind: "json" },
+  pruneTemplates: { method: "POST", path: "/v1/templates/prune", kind: "json" },
   pullImage: { method: "POST", path: "/v1/images/pull", kind: "json" },
   removeAccount: { method: "DELETE", path: "/v1/accounts/{account}", kind: "json" },
   removeBucket: { method: "DELETE", path: "/v1/buckets/{bucket}", kind: "json" },
@@ -1919,6 +1978,7 @@ export const operations = {
   removeObjects: { method: "POST", path: "/v1/buckets/{bucket}/remove", kind: "json" },
   removePort: { method: "DELETE", path: "/v1/machines/{name}/ports/{hostPort}", kind: "json" },
   removeSnapshot: { method: "DELETE", path: "/v1/volumes/{volume}/snapshots/{snapshot}", kind: "json" },
+  removeTemplate: { method: "DELETE", path: "/v1/templates/{ref}", kind: "json" },
   removeToken: { method: "DELETE", path: "/v1/tokens/{id}", kind: "json" },
   removeVolume: { method: "DELETE", path: "/v1/volumes/{volume}", kind: "json" },
   resizeVolume: { method: "POST", path: "/v1/volumes/{volume}/resize", kind: "json" },

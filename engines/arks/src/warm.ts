@@ -1,0 +1,116 @@
+import type { Work } from "@skep/base";
+import {
+  abandonWarm,
+  admitForks,
+  beginWarm,
+  enlarge,
+  finishWarm,
+  guestRun,
+  holdLayers,
+  type LaterSeed,
+  type LiveMachine,
+  type Machine,
+  type MachineFile,
+} from "@skep/machines";
+import type { HelperStep } from "@skep/qmp";
+import { startCopy } from "./fork-copy.ts";
+import type { FrozenMachines } from "./frozen.ts";
+import { frozenFromState } from "./frozen-state.ts";
+import type { Reach } from "./standstill.ts";
+import type { TemplateRecord } from "./template-record.ts";
+import { runFirstBoot } from "./warm-first-boot.ts";
+
+const ownLimitMs = 60_000;
+
+export interface WarmOptions {
+  frozen: FrozenMachines;
+  /** What of its seed is to be done. */
+  seed: Exclude<LaterSeed, { why: string }>;
+  work: Work;
+  reach: Reach;
+}
+
+/** Why this machine's seed cannot be applied to a guest that goes on from that template; undefined: it can. */
+export function seedUnfit(template: TemplateRecord, seed: WarmOptions["seed"]): string | undefined {
+  if (seed.bytes > template.seedBytes) return "its user-data is larger than what its template has room for";
+  if (seed.firstBoot) return template.agent ? undefined : "no agent in the guest can apply its user-data";
+  const keysFit = sameKeys(template, seed) || template.keysFile !== null;
+  return keysFit ? undefined : "where its ssh keys belong could not be told";
+}
+
+function sameKeys({ publicKeys }: TemplateRecord, seed: WarmOptions["seed"]): boolean {
+  return (
+    publicKeys.length === seed.publicKeys.length && seed.publicKeys.every((key) => publicKeys.includes(key))
+  );
+}
+
+/**
+ * The first start of a machine, within its turn, where a template is: with an identity of its own, its keys and its
+ * user-data, it runs and is ready when this returns. Where it fails the machine is as it was, without QEMU.
+ */
+export async function startFromTemplate(
+  machine: Machine,
+  template: TemplateRecord,
+  { frozen, seed, work, reach }: WarmOptions,
+): Promise<void> {
+  const { context, file, name } = machine;
+  const started = performance.now();
+  const layers = { disk: template.layer, dataDisks: [] };
+  const letLayersGo = holdLayers(context, layers);
+  try {
+    await using kept = await frozenFromState(frozen, { state: template.id, digest: template.digest }, work);
+    await admitForks(context, { name, memoryMiB: file.memoryMiB, count: 1, force: false });
+    if (file.seeded) await enlarge(machine.paths.seed, template.seedBytes);
+    await beginWarm(machine, template.layer);
+    await reach("warm-begun");
+    const source = {
+      context,
+      file: kept.record.machine as unknown as MachineFile,
+      frozen: kept,
+      layers,
+      pauseMs: null,
+      populatedMiB: template.populatedMiB,
+      async [Symbol.asyncDispose]() {},
+    };
+    const keys = seed.firstBoot || sameKeys(template, seed) ? null : template.keysFile;
+    const more = keys === null ? [] : [keysStep(keys, seed.publicKeys)];
+    const { durable } = await startCopy(source, machine, {
+      ...{ identity: true, started, work, reach, more },
+      firstBoot: seed.firstBoot,
+    });
+    if (machine.file.mac !== file.mac) throw new Error("its guest could not be given its MAC");
+    const live = machine.running();
+    if (seed.firstBoot) await runFirstBoot(live, work);
+    await reach("warm-ready");
+    work.signal.throwIfAborted();
+    await durable;
+    await finishWarm(machine);
+    machine.setState("running");
+    machine.setReady("helper");
+    if (keys !== null) void giveKeysAway(live, keys);
+  } catch (error) {
+    await abandonWarm(machine);
+    if (machine.file.mac !== file.mac) await machine.save({ mac: file.mac });
+    throw error;
+  } finally {
+    letLayersGo();
+  }
+}
+
+/** Readable for the user's own ssh server process, though it is root's at first. */
+function keysStep(path: string, publicKeys: readonly string[]): HelperStep {
+  return { verb: "file", path, mode: 0o644, content: Buffer.from(`${publicKeys.join("\n")}\n`) };
+}
+
+/** Makes the file its user's, as on a boot. It serves until then, and where nobody does this. */
+async function giveKeysAway(live: LiveMachine, path: string): Promise<void> {
+  const { name, context } = live.machine;
+  const script = 'chown --reference="$(dirname "$1")" "$1" && chmod 600 "$1"';
+  const limits = { timeoutMs: ownLimitMs, signal: new AbortController().signal };
+  try {
+    const { status, output } = await guestRun(live.agent, ["/bin/sh", "-c", script, "sh", path], limits);
+    if (status !== 0) throw new Error(output);
+  } catch (error) {
+    context.log.warn({ machine: name, err: error }, "its file of ssh keys stays root's");
+  }
+}
