@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ForkResult } from "@skep/api/schemas";
 import { inTurns, type Part, type Samples } from "./state-report.ts";
 import type { ScriptFreeze } from "./state-script-fork.ts";
-import { makeScriptMachine, pidOf } from "./state-source.ts";
+import { pairOf, pidOf } from "./state-source.ts";
 import type { World } from "./state-world.ts";
 
 type Add = (name: string, value: number) => void;
@@ -92,8 +92,7 @@ interface Sides {
 }
 
 async function compare(world: World, title: string, { skep, script, rows }: Sides): Promise<Part> {
-  await world.guest("web", 1024);
-  const directory = await makeScriptMachine(world, "web");
+  const { script: directory } = await pairOf(world);
   const samples = await inTurns(world.rounds.all, [
     async (add) => {
       await sleep(world.idleMs);
@@ -104,7 +103,6 @@ async function compare(world: World, title: string, { skep, script, rows }: Side
       await script(directory, add);
     },
   ]);
-  await world.skep("rm", "--force", "web");
   return { title, rows: rows(samples) };
 }
 

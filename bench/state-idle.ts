@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { timed } from "./measure.ts";
 import { loginOf } from "./state-new.ts";
 import { inTurns, type Part } from "./state-report.ts";
+import { pairOf } from "./state-source.ts";
 import type { Login } from "./state-ssh.ts";
 import type { World } from "./state-world.ts";
 
@@ -10,7 +11,7 @@ const afterSeconds = 5;
 const sleepLimitMs = 300_000;
 
 export async function benchIdle(world: World): Promise<Part> {
-  const login = loginOf(world, await world.guest("web", 1024));
+  const login = loginOf(world, (await pairOf(world)).web);
   const samples = await inTurns(world.rounds.all, [
     async (add) => {
       await world.skep("edit", "web", "--suspend-after", `${afterSeconds}s`);
@@ -26,7 +27,6 @@ export async function benchIdle(world: World): Promise<Part> {
       add("resumed", await loginMs(login));
     },
   ]);
-  await world.skep("rm", "--force", "web");
   const first = samples.median("first");
   const more = (than: string) => first - samples.median(than);
   return {

@@ -3,18 +3,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ForkResult, Machine } from "@skep/api/schemas";
 import { pssMiB } from "./state-agent.ts";
 import { inTurns, type Part } from "./state-report.ts";
+import { pairOf, removePair } from "./state-source.ts";
 import type { World } from "./state-world.ts";
 
 type Add = (name: string, value: number) => void;
 
 /** All of it after the same time without work. */
 export async function benchMemory(world: World): Promise<Part> {
-  await world.guest("web", 1024);
+  await pairOf(world);
   const samples = await inTurns(world.rounds.all, [
     (add) => forks(world, 1, add),
     (add) => forks(world, 8, add),
   ]);
-  await world.skep("rm", "--force", "web");
+  await removePair(world);
   const cold = await inTurns(world.rounds.cold, [(add) => booted(world, add)], { first: "counts" });
   const value = cold.median("cold");
   const after = `after ${world.memoryIdleMs / 1000} s idle`;

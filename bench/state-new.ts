@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Machine } from "@skep/api/schemas";
 import { Libvirt } from "./state-libvirt.ts";
 import { inTurns, type Part } from "./state-report.ts";
+import { removePair } from "./state-source.ts";
 import { type Login, sshAnswers } from "./state-ssh.ts";
 import type { World } from "./state-world.ts";
 
@@ -12,6 +13,7 @@ type Add = (name: string, value: number) => void;
 const shape = ["--image", "debian-12", "--memory", "1024M", "--no-user-keys"];
 
 export async function benchNew(world: World): Promise<Part> {
+  await removePair(world);
   await world.skep("template", "build", "debian-12", "--memory", "1024M");
   const libvirt = await Libvirt.start(world);
   const booted = await inTurns(

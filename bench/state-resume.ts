@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Machine } from "@skep/api/schemas";
 import { agentAnswers } from "./state-agent.ts";
 import { inTurns, type Part, type Samples } from "./state-report.ts";
-import { makeScriptMachine } from "./state-source.ts";
+import { pairOf } from "./state-source.ts";
 import { removeShared, type World } from "./state-world.ts";
 
 type Add = (name: string, value: number) => void;
@@ -12,15 +12,14 @@ type Add = (name: string, value: number) => void;
 const answerLimitMs = 60_000;
 
 export async function benchResume(world: World): Promise<Part> {
-  const web = await world.guest("web", 1024);
-  const script = await makeScriptMachine(world, "web");
+  const { web, script } = await pairOf(world);
   const large = await world.guest("large", 4096);
   const samples = await inTurns(world.rounds.all, [
     (add) => skepSide(world, web, "1 GiB", add),
     (add) => scriptSide(world, script, add),
     (add) => skepSide(world, large, "4 GiB", add),
   ]);
-  await world.skep("rm", "--force", "web", "large");
+  await world.skep("rm", "--force", "large");
   return { title: "suspend and resume, an idle Debian guest", rows: rowsOf(samples) };
 }
 

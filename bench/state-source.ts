@@ -1,6 +1,7 @@
 /** The script's machine: as skep's own stands at one instant, with the command line that skep has given it. */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Machine } from "@skep/api/schemas";
 import { processArguments } from "@skep/base";
 import { timed } from "./measure.ts";
 import type { ScriptMachine } from "./state-script-qemu.ts";
@@ -16,7 +17,7 @@ interface RootOptions {
  * Copies a running machine of skep's by forking it, takes what the copy was made of, and starts the script's own from
  * that. The copy is stopped, and stays: the script's disk stands on its layers. Gives the machine's directory.
  */
-export async function makeScriptMachine(world: World, name: string): Promise<string> {
+async function makeScriptMachine(world: World, name: string): Promise<string> {
   const directory = join(world.base, "script", name);
   const memory = join(world.memory, name);
   for (const path of [directory, memory]) await mkdir(path, { recursive: true });
@@ -85,6 +86,31 @@ function withPlaces(argv: readonly string[], paths: readonly (readonly [string, 
 async function virtualSize(path: string): Promise<number> {
   const { stdout } = await timed(["qemu-img", "info", "-U", "--output=json", path], process.env);
   return (JSON.parse(stdout) as { "virtual-size": number })["virtual-size"];
+}
+
+/** A Debian guest of 1 GiB, and the script's machine that is like it; one of each for all parts. */
+export interface Pair {
+  web: Machine;
+  /** The directory of the script's. */
+  script: string;
+}
+
+export function pairOf(world: World): Promise<Pair> {
+  const make = async () => {
+    const web = await world.guest("web", 1024);
+    return { web, script: await makeScriptMachine(world, web.name) };
+  };
+  world.pair ??= make();
+  return world.pair;
+}
+
+/** Before what should have this host for itself. */
+export async function removePair(world: World): Promise<void> {
+  const pair = await world.pair;
+  world.pair = undefined;
+  if (pair === undefined) return;
+  process.kill(await pidOf(pair.script), "SIGKILL");
+  await world.skep("rm", "--force", pair.web.name);
 }
 
 /** The script's QEMU of a directory. */

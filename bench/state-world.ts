@@ -7,6 +7,7 @@ import type { Machine } from "@skep/api/schemas";
 import { processArguments, processStartTime, runtimeDirectory } from "@skep/base";
 import { build } from "esbuild";
 import { timed } from "./measure.ts";
+import type { Pair } from "./state-source.ts";
 
 const house = resolve(import.meta.dirname, "..");
 const node = process.execPath;
@@ -29,6 +30,8 @@ export class World implements AsyncDisposable {
   /** How long a guest is left alone before it counts as idle; and before its memory is looked at. */
   readonly idleMs = 3000;
   readonly memoryIdleMs = 20_000;
+  /** Made by the first part that wants it. */
+  pair: Promise<Pair> | undefined;
   readonly #cleanups: (() => Promise<unknown>)[] = [];
   #ending: Promise<void> | undefined;
 

@@ -1,6 +1,6 @@
 /**
  * `npm run bench:state`: the promises about suspend, resume, snapshots, forks and warm starts in docs/SPECIFICATION.md,
- * on this machine. Sides take turns in one run; values are medians. `--only resume,fork,fork8,pause,memory,new,idle` picks
+ * on this machine. Sides take turns in one run; values are medians. `--only resume,fork,fork8,pause,idle,memory,new` picks
  * parts, `--rounds N` (of all; default 10), `--cold-rounds N` (of what boots; default as `--rounds`), `--json`.
  * skep is the bundle in build/skep (made anew), the script is bench/state-script.ts, the guest the test cache's Debian.
  */
@@ -18,9 +18,9 @@ const parts: Record<string, (world: World) => Promise<Part>> = {
   fork: benchFork,
   fork8: benchForkMany,
   pause: benchPause,
+  idle: benchIdle,
   memory: benchMemory,
   new: benchNew,
-  idle: benchIdle,
 };
 
 const { values: options } = parseArgs({
