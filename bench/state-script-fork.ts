@@ -40,7 +40,7 @@ export async function freeze(directory: string, frozen: string): Promise<ScriptF
   const machine = readMachine(directory);
   const qmp = await QmpClient.connect(join(directory, "qmp.sock"));
   const helper = new GuestHelper(join(directory, "helper.sock"));
-  await helper.exchange([{ verb: "freeze", seconds: 120 }]);
+  const held = helper.exchange([{ verb: "freeze", seconds: 120 }]);
   mkdirSync(frozen, { recursive: true });
   const ram = join(frozen, "ram");
   makeRam(ram, machine.memoryBytes);
@@ -52,6 +52,7 @@ export async function freeze(directory: string, frozen: string): Promise<ScriptF
   const path = join(directory, `${node}.qcow2`);
   copyFileSync(machine.emptyDisk, path);
   await qmp.execute("blockdev-add", rootNode(machine, { node, path, backing: null }));
+  await held;
 
   const stopped = performance.now();
   await qmp.execute("stop");

@@ -41,7 +41,9 @@ export class World implements AsyncDisposable {
     this.memory = join("/dev/shm", basename(base));
     this.rounds = rounds;
     const own = { SKEP_HOME: this.home, SKEP_RUNTIME_DIR: join(base, "run"), HOME: join(base, "user") };
-    this.env = { ...process.env, ...own, NO_COLOR: "1" };
+    const others = { SKEP_HOST: undefined, SKEP_TOKEN: undefined, XDG_CONFIG_HOME: undefined };
+    // Templates are made when they are asked for, and not in the background of what is measured.
+    this.env = { ...process.env, ...others, ...own, SKEP_TEMPLATES: "asked", NO_COLOR: "1" };
   }
 
   static async make(rounds: { all: number; cold: number }): Promise<World> {
@@ -102,7 +104,7 @@ export class World implements AsyncDisposable {
   /** A Debian guest that has booted and done all that it does at its first boot. */
   async guest(name: string, memoryMiB: number): Promise<Machine> {
     const size = ["--memory", `${memoryMiB}M`];
-    await this.skep("new", name, "--image", "debian-12", ...size, "--no-user-keys", "--wait");
+    await this.skep("new", name, "--image", "debian-12", ...size, "--no-user-keys", "--cold", "--wait");
     await this.skep("exec", name, "--", "cloud-init", "status", "--wait");
     await sleep(this.idleMs);
     return await this.machine(name);
