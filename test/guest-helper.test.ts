@@ -166,10 +166,7 @@ test("it says whether a file is there", () => {
   assert.equal(text("etc/hosts"), "key");
   assert.throws(() => text("etc/nothing"));
   const rest = ["unless /etc/nothing", "hostname one", "unless /etc/hosts", "hostname two", "sync"];
-  assert.match(
-    tell(message(rest)),
-    /0 unless skipped[^]*2 unless done[^]*3 hostname skipped[^]*4 sync skipped/,
-  );
+  assert.match(tell(message(rest)), /0 unless skipped.*2 unless done.*3 hostname skipped.*4 sync skipped/s);
   assert.equal(text("etc/hostname"), "one\n");
 });
 
