@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { eventually } from "./support.ts";
+import { findDisk, VolumeGuest } from "./volume-states.ts";
+
+let guest: VolumeGuest;
+before(async () => {
+  guest = await VolumeGuest.make();
+});
+after(() => guest?.[Symbol.asyncDispose]());
+
+const skep = (...args: string[]) => guest.skep.skep(args);
+const all = (text: string) => [text, text, text];
+const booted = (text: string) => [text, text, "none"];
+
+describe("a snapshot of a machine with a volume", () => {
+  it("is of the very instant of the memory, while the guest writes without end", async () => {
+    // What it reads back is always what it wrote last.
+    const writer = `n=0; while :; do
+        printf '%-8d' $n | dd of=$d bs=8 seek=512 conv=notrunc,fsync 2>/dev/null
+        have=$(dd if=$d bs=8 skip=512 count=1 2>/dev/null)
+        [ $have -eq $n ] || echo $have $n >>/mismatch
+        n=$((n + 1)); echo $n >/told.new; mv /told.new /told
+      done`;
+    const told = async () => Number(await guest.sh("web", "cat /told 2>/dev/null || echo 0"));
+    const writesOn = async (from: number) =>
+      await eventually(
+        async () => (await told()) > from + 3,
+        () => "the guest does not write",
+      );
+    await guest.sh("web", `${findDisk}; (${writer}) >/dev/null 2>&1 & echo $! >/writer`);
+    await writesOn(0);
+    await guest.take("busy");
+    await writesOn(await told());
+    await guest.restore("busy", "--discard");
+    await writesOn(await told());
+    assert.equal(
+      await guest.sh("web", "kill $(cat /writer); cat /mismatch 2>/dev/null || echo none"),
+      "none",
+    );
+    await skep("snapshot", "rm", "web", "busy");
+  });
+
+  it("without memory, and of a machine that is stopped or suspended, has the volume too", async () => {
+    await guest.write("disks");
+    await guest.take("disks", "--no-memory");
+    await guest.write("asleep");
+    await skep("suspend", "web");
+    assert.equal((await guest.take("asleep")).state, "suspended");
+    await skep("resume", "web");
+    await guest.write("rests");
+    await skep("stop", "web", "--force");
+    await guest.take("stopped");
+    assert.equal((await guest.restore("disks", "--discard")).how, "stopped");
+    await skep("start", "web", "--wait");
+    assert.deepEqual(await guest.holds(), booted("disks"));
+    assert.equal((await guest.restore("asleep", "--discard")).how, "suspended");
+    await skep("resume", "web");
+    assert.deepEqual(await guest.holds(), all("asleep"));
+    await skep("stop", "web", "--force");
+    await guest.restore("stopped", "--discard");
+    await skep("start", "web", "--wait");
+    assert.deepEqual(await guest.holds(), booted("rests"));
+    await guest.host.vol(["snapshot", "data", "--name", "mine"]);
+    await skep("snapshot", "rm", "web", "disks", "asleep", "stopped");
+    assert.deepEqual(await guest.ofVolume(), ["mine"]);
+    await guest.host.vol(["snapshot", "rm", "data@mine"]);
+    await guest.checkClean();
+  });
+
+  it("is refused where the volume was detached since, and all is as it was", async () => {
+    await guest.write("now");
+    await guest.take("with");
+    await guest.host.vol(["detach", "data"]);
+    await guest.take("without");
+    assert.match(await guest.refusal("snapshot", "restore", "web", "with"), /it had volume vol-.* no more/);
+    await guest.host.vol(["attach", "data", "web"]);
+    assert.match(await guest.refusal("snapshot", "restore", "web", "without"), /it got volume vol-.* since/);
+    await eventually(
+      async () => (await guest.holds())[0] === "now",
+      () => "the guest does not see its volume again",
+    );
+    await skep("snapshot", "rm", "web", "with", "without");
+    await guest.checkClean();
+  });
+});
+
+describe("copies of a machine with a volume", () => {
+  const copies = ["web-1", "web-2"];
+
+  it("have their clones after a boot of their own, and keep them when they are removed", async () => {
+    await guest.fork("-n", "2");
+    for (const name of copies) await guest.write(name, name);
+    await skep("stop", "--force", "web-1");
+    await skep("start", "web-1", "--wait");
+    assert.deepEqual(await guest.holds("web-1"), booted("web-1"));
+    await skep("rm", "--force", ...copies);
+    assert.equal((await guest.ofVolume()).length, 1);
+    await guest.host.vol(["rm", "web-1-data"]);
+    assert.equal((await guest.ofVolume()).length, 1);
+    await guest.host.vol(["rm", "web-2-data"]);
+    await guest.checkClean();
+  });
+
+  it("of one that is suspended have its volume as it fell asleep", async () => {
+    await guest.write("sleepy");
+    await skep("suspend", "web");
+    await guest.fork("dream");
+    assert.deepEqual(await guest.holds("dream"), all("sleepy"));
+    await skep("rm", "--force", "dream");
+    await guest.host.vol(["rm", "dream-data"]);
+    await skep("resume", "web");
+    assert.deepEqual(await guest.holds(), all("sleepy"));
+    await guest.checkClean();
+  });
+});
+
+describe("a machine whose root disk is a volume", () => {
+  it("is set back, and copied, with it; what is the copy's own goes with the copy", async () => {
+    const disk = await guest.host.disk(24 * 1024 ** 2);
+    await skep("image", "import", "raw", disk);
+    await skep("new", "root", "--image", "raw", "--memory", "64M", "--cpus", "1", "--root-volume", "24M");
+    await skep("snapshot", "create", "root", "empty");
+    const [own] = (await guest.host.list()).filter(({ name }) => name?.startsWith("root-root-") === true);
+    assert.deepEqual(
+      own?.snapshots.map(({ name }) => name),
+      ["root/empty"],
+    );
+    await skep("snapshot", "restore", "root", "empty", "--discard");
+    await skep("rm", "--force", "root");
+    await guest.checkClean();
+  });
+});
