@@ -32,8 +32,16 @@ const identity = `
 
 async function checkIdentity(name: string): Promise<string[]> {
   const { id, mac } = await skep.machine(name);
-  const lines = (await guest(name, identity)).split("\n");
-  assert.deepEqual(lines.slice(0, 4), [name, id.replaceAll("-", ""), id, mac]);
+  let lines: string[] = [];
+  // What cloud-init tells of a machine that began from a template is told anew in the background.
+  await eventually(
+    async () => {
+      lines = (await guest(name, identity)).split("\n");
+      return lines[2] === id;
+    },
+    () => `its instance is ${lines[2]}`,
+  );
+  assert.deepEqual([lines[0], lines[1], lines[3]], [name, id.replaceAll("-", ""), mac]);
   return lines;
 }
 

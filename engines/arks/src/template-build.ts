@@ -57,7 +57,7 @@ export async function buildTemplate(
   // What they report of a machine that nobody knows would only puzzle.
   const quiet: Work = { ...work, report() {} };
   work.report({ phase: `booting ${request.image ?? "the default image"} for a template` });
-  const machine = await machines.createHidden({ ...request, name }, seedRoomBytes, quiet);
+  const machine = await machines.createHidden({ ...request, name, cold: true }, seedRoomBytes, quiet);
   const image = machine.file.image?.name ?? "";
   try {
     const why = await bootsAnyway(machine);

@@ -5,7 +5,7 @@ import { guestRun, type LiveMachine } from "@skep/machines";
 import { agentIsThere } from "./standstill.ts";
 
 /** All of a first boot, emulated, beside other work. */
-const bootLimitMs = 20 * 60_000;
+const bootLimitMs = 40 * 60_000;
 /** The helper is started before the agent; a guest that has the one and not the other has no helper. */
 const helperAfterAgentMs = 60_000;
 const systemdLimitMs = 180_000;

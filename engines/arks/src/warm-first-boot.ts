@@ -10,11 +10,12 @@ const flag = "/run/skep/first-boot";
 
 /**
  * What a boot does with a new seed, for a system that is up: cloud-init's stages for the new instance, one after the
- * other, as units would. Host keys stay: those of the copy are its own already. The setting for that lies in /run,
- * so that no later instance has it. The flag tells that all is done which a boot does before it lets anybody in.
+ * other, as units would. Without the id in /run it trusts nothing that it knows of the old one. Host keys stay: those
+ * of the copy are its own already; the setting for that lies in /run, too, so that no later instance has it. The flag
+ * tells that all is done which a boot does before it lets anybody in.
  */
 const script = `mkdir -p /run/skep /run/cloud-init
-rm -f ${flag}
+rm -f ${flag} /run/cloud-init/.instance-id
 echo 'ssh_deletekeys: false' >>/run/cloud-init/cloud.cfg
 cloud-init init --local
 cloud-init init

@@ -87,7 +87,7 @@ export async function startFromTemplate(
     await finishWarm(machine);
     machine.setState("running");
     machine.setReady("helper");
-    if (keys !== null) void giveKeysAway(live, keys);
+    if (!seed.firstBoot && template.agent) void tidyUp(live, source.file, keys);
   } catch (error) {
     await abandonWarm(machine);
     if (machine.file.mac !== file.mac) await machine.save({ mac: file.mac });
@@ -102,15 +102,24 @@ function keysStep(path: string, publicKeys: readonly string[]): HelperStep {
   return { verb: "file", path, mode: 0o644, content: Buffer.from(`${publicKeys.join("\n")}\n`) };
 }
 
-/** Makes the file its user's, as on a boot. It serves until then, and where nobody does this. */
-async function giveKeysAway(live: LiveMachine, path: string): Promise<void> {
-  const { name, context } = live.machine;
-  const script = 'chown --reference="$(dirname "$1")" "$1" && chmod 600 "$1"';
+/**
+ * The file of keys becomes its user's, and what cloud-init tells of the running system is that of this machine. Both
+ * are so from the next boot on anyway; until this is done, or where nobody does it, keys serve all the same.
+ */
+const tidyScript = `[ -z "$1" ] || { chown --reference="\${1%/*}" "$1" && chmod 600 "$1"; } || exit
+cd /run/cloud-init 2>/dev/null || exit 0
+for file in .instance-id *.json; do
+  [ ! -f "$file" ] || [ -L "$file" ] || sed -i "s/$2/$3/g; s/$4/$5/g" "$file" || exit
+done`;
+
+async function tidyUp(live: LiveMachine, template: MachineFile, keys: string | null): Promise<void> {
+  const { file, name, context } = live.machine;
+  const command = ["/bin/sh", "-c", tidyScript, "sh", keys ?? "", template.id, file.id, template.name, name];
   const limits = { timeoutMs: ownLimitMs, signal: new AbortController().signal };
   try {
-    const { status, output } = await guestRun(live.agent, ["/bin/sh", "-c", script, "sh", path], limits);
-    if (status !== 0) throw new Error(output);
+    const { status, output } = await guestRun(live.agent, command, limits);
+    if (status !== 0) throw new Error(`it ended with status ${status}: ${output}`);
   } catch (error) {
-    context.log.warn({ machine: name, err: error }, "its file of ssh keys stays root's");
+    context.log.warn({ machine: name, err: error }, "its guest's files could not be tidied up");
   }
 }
