@@ -102,6 +102,13 @@ describe("copies of a machine with a volume", () => {
     await guest.checkClean();
   });
 
+  it("that only run a command take their clones with them", async () => {
+    await guest.write("runs");
+    const { stdout } = await skep("fork", "web", "-n", "2", "--run", `${findDisk}; head -c 4 $d`);
+    assert.equal(stdout.match(/runs/g)?.length, 2, stdout);
+    await guest.checkClean();
+  });
+
   it("of one that is suspended have its volume as it fell asleep", async () => {
     await guest.write("sleepy");
     await skep("suspend", "web");

@@ -89,7 +89,8 @@ export async function startCopy(
   await reach("fork-ready");
   const { mac, ssh } = machine.view();
   readyMs ??= Math.round(performance.now() - started);
-  const copy = { name: machine.name, id: machine.file.id, mac, ssh, readyMs, identity: told };
+  const volumes = machine.file.volumes.map((volume) => volume.id);
+  const copy = { name: machine.name, id: machine.file.id, mac, ssh, readyMs, volumes, identity: told };
   return { copy, durable };
 }
 

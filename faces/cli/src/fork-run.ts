@@ -47,7 +47,7 @@ export async function runOnCopies(
     const worst = Math.max(...runs.map(({ status }) => status));
     return ended ?? worst;
   } finally {
-    if (!keep) await remove(context, names);
+    if (!keep) await remove(context, result.copies);
     for (const signal of Object.keys(signals) as Signal[]) process.off(signal, onSignal);
     process.stdout.off("error", onUnread);
     for (const reader of readers) process.stdout.on("error", reader);
@@ -62,15 +62,21 @@ function tell(runs: readonly FleetRun[]): void {
   }
 }
 
-/** All of them, whatever becomes of one; a failure is told. */
-async function remove(context: Context, names: readonly string[]): Promise<void> {
+/** All of them with their volumes, whatever becomes of one; a failure is told. */
+async function remove(context: Context, copies: ForkResult["copies"]): Promise<void> {
   const client = await context.client();
-  const left = [...names];
+  const left = [...copies];
   const failed: { name: string; error: unknown }[] = [];
   const worker = async () => {
-    for (let name = left.shift(); name !== undefined; name = left.shift()) {
+    for (let copy = left.shift(); copy !== undefined; copy = left.shift()) {
+      const { name, volumes } = copy;
       try {
         await client.job("removeMachine", { path: { name }, query: { force: true } });
+        for (const volume of volumes) {
+          await client
+            .job("removeVolume", { path: { volume }, query: { snapshots: true } })
+            .catch(unlessGone);
+        }
       } catch (error) {
         // Somebody else was faster.
         if (toSkepError(error).code !== "MACHINE_NOT_FOUND") failed.push({ name, error });
@@ -83,4 +89,9 @@ async function remove(context: Context, names: readonly string[]): Promise<void>
   for (const { error } of failed) process.stderr.write(formatError(toSkepError(error), { json, verbose }));
   const list = failed.map(({ name }) => name).join(" ");
   throw fail("COPIES_LEFT", { names: list }, { cause: failed[0]?.error });
+}
+
+/** One that is a copy's root disk goes with the copy. */
+function unlessGone(error: unknown): void {
+  if (toSkepError(error).code !== "VOLUME_NOT_FOUND") throw error;
 }

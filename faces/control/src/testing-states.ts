@@ -69,7 +69,7 @@ export class DirectoryStates implements StateEngine {
       await this.#machines.start(copy);
       const ssh = { host: "127.0.0.1", port: 20_001 + index, user: "debian" };
       const identity = [{ step: "seed", outcome: "done" as const, why: null }];
-      copies.push({ name: copy, id, mac, ssh, readyMs: 280, identity });
+      copies.push({ name: copy, id, mac, ssh, readyMs: 280, volumes: [], identity });
     }
     return { source, pauseMs: 210, populatedMiB: 286, durationMs: 300, copies };
   }

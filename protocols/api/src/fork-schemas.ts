@@ -53,6 +53,7 @@ export const ForkedMachine = Type.Object(
       description:
         "from the request to the helper's answer that it has its identity; without identity: until it ran",
     }),
+    volumes: Type.Array(Type.String(), { description: "its own: clones of the machine's volumes" }),
     identity: Type.Array(IdentityStep, { description: "empty where none was asked for" }),
   },
   { $id: "ForkedMachine" },

@@ -177,6 +177,8 @@ export interface ForkResult {
     } | null;
     /** from the request to the helper's answer that it has its identity; without identity: until it ran */
     readyMs: number;
+    /** its own: clones of the machine's volumes */
+    volumes: string[];
     /** empty where none was asked for */
     identity: ({
       /** seed, clock, mac, hostname, machine-id, instance, ssh host keys, … */
@@ -200,6 +202,8 @@ export interface ForkedMachine {
   } | null;
   /** from the request to the helper's answer that it has its identity; without identity: until it ran */
   readyMs: number;
+  /** its own: clones of the machine's volumes */
+  volumes: string[];
   /** empty where none was asked for */
   identity: ({
     /** seed, clock, mac, hostname, machine-id, instance, ssh host keys, … */
