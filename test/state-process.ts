@@ -13,6 +13,7 @@ import {
   layersOfTemplates,
   openStates,
   removeState,
+  type States,
   statesOfSnapshots,
 } from "@skep/arks";
 import { quietWork, toSkepError } from "@skep/base";
@@ -71,6 +72,8 @@ let failAt: string | undefined;
 /** A file that takes all the room of its disk once the guest stands still. */
 let fill: string | undefined;
 
+/** What machines are brought in order before it is there does without. */
+let opened: States | undefined;
 const machines = await Machines.open({
   home,
   runtime,
@@ -78,8 +81,8 @@ const machines = await Machines.open({
   discardState: (id) => removeState(home, id),
   basesElsewhere: async () => [...(await layersOfSnapshots(home)), ...(await layersOfTemplates(home))],
   statesElsewhere: (machine) => statesOfSnapshots(home, machine),
-  frozenUnused: (id) => states.frozenUnused(id),
-  startWarm: (machine, work) => states.templates.startWarm(machine, work),
+  frozenUnused: async (id) => await opened?.frozenUnused(id),
+  startWarm: async (machine, work) => (await opened?.templates.startWarm(machine, work)) ?? false,
   log,
   onEvent() {},
 });
@@ -124,6 +127,7 @@ async function reach(point: string): Promise<void> {
 }
 
 const states = await openStates({ home, machines, log, reach });
+opened = states;
 await states.recover();
 
 /** What the machine's own firmware and screen have there is no memory of the guest. */
