@@ -26,7 +26,8 @@ before(async () => {
   chosen = await freePort();
   await skep.skep([
     ...["new", "web", "--image", "tiny", "--memory", "96M", "--cpus", "1"],
-    ...["-p", `${chosen}:80`, "-p", "0:80", "--start", "--wait"],
+    // On a host that is busy with other tests, a guest's first look at its timer may find it standing.
+    ...["--kernel-args", "no_timer_check", "-p", `${chosen}:80`, "-p", "0:80", "--start", "--wait"],
   ]);
   const { ports } = await skep.machine("web");
   given = ports.find(({ automatic }) => automatic)?.hostPort as number;
@@ -66,8 +67,16 @@ const asleep = () =>
 const wakes = async () =>
   (await readFile(join(skep.home, "skepd.log"), "utf8")).split('"msg":"waking"').length - 1;
 
+/** Nobody listens there; a process that was killed may do so for a moment more. */
 async function refused(port: number): Promise<void> {
-  await assert.rejects(once(connect(port, "127.0.0.1"), "connect"), { code: "ECONNREFUSED" });
+  await eventually(
+    () =>
+      once(connect(port, "127.0.0.1"), "connect").then(
+        () => false,
+        (error: NodeJS.ErrnoException) => error.code === "ECONNREFUSED",
+      ),
+    () => `somebody listens on port ${port}`,
+  );
 }
 
 describe("a machine that nobody uses", () => {
@@ -78,7 +87,6 @@ describe("a machine that nobody uses", () => {
     assert.deepEqual(await skep.qemuPids(), []);
     assert.match((await skep.skep(["status", "web"])).stdout, /idle\s+asleep because nobody used it/);
     assert.equal(await fetchFile("/ok"), "yes");
-    assert.equal((await skep.machine("web")).state, "running");
     await checkCount();
     assert.equal(await sh("cat /tmp/nonce"), "nonce");
   });
@@ -99,8 +107,6 @@ describe("a machine that nobody uses", () => {
     await asleep();
     const { stdout } = await skep.skep(["console", "web", "--linger", "1s"], { input: "\n" });
     assert.notEqual(stdout, "");
-    await asleep();
-    await skep.skep(["resume", "web"]);
     await checkCount();
   });
 });
@@ -166,41 +172,23 @@ describe("a machine that is used", () => {
 });
 
 describe("skepd", () => {
-  it("holds the ports again after it was killed", async () => {
-    await skep.killDaemon();
-    await refused(chosen);
-    await asleep();
-    assert.equal(await fetchFile("/ok", given), "yes");
-    await checkCount();
-  });
-
-  it("loses no port when it is killed while a machine falls asleep or wakes", async () => {
-    for (const patienceMs of [0, 150, 600]) {
+  it("holds the ports again after it was killed, in the middle of a machine's falling asleep, too", async () => {
+    for (const patienceMs of [0, 400]) {
       await skep.until("web", ({ state }) => state !== "running", "falling asleep");
       await sleep(patienceMs);
       await skep.killDaemon();
-      const { state } = await skep.until(
-        "web",
-        ({ state }) => state === "running" || state === "suspended",
-        "settled",
-      );
-      const call = fetchFile("/ok");
-      if (state === "suspended" && patienceMs > 0) {
-        call.catch(() => undefined);
-        await sleep(patienceMs);
-        await skep.killDaemon();
-        await skep.machine("web");
+      for (const port of [chosen, given]) {
+        await eventually(
+          () =>
+            skep.machine("web").then(() =>
+              fetchFile("/ok", port).then(
+                (said) => said === "yes",
+                () => false,
+              ),
+            ),
+          () => `port ${port} is lost`,
+        );
       }
-      await eventually(
-        () =>
-          fetchFile("/ok").then(
-            (said) => said === "yes",
-            () => false,
-          ),
-        () => `port ${chosen} is lost`,
-      );
-      assert.equal(await fetchFile("/ok", given), "yes");
-      await call.catch(() => undefined);
       await checkCount();
     }
   });
@@ -208,6 +196,8 @@ describe("skepd", () => {
   it("tells of a port that another program has taken meanwhile; the machine is usable all the same", async () => {
     await asleep();
     await skep.killDaemon();
+    await refused(chosen);
+    await refused(given);
     const [other, another] = [createServer(), createServer()];
     other.listen(chosen, "127.0.0.1");
     another.listen(given, "127.0.0.1");

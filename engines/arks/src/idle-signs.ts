@@ -5,8 +5,8 @@ import { forwardsOf, type LiveMachine, timeWaitMs } from "@skep/machines";
 /** Clock ticks a second in /proc; 100 on every Linux that QEMU runs on. */
 const ticksPerSecond = 100;
 /**
- * A guest that takes more than this share of one processor does something. An emulated Debian at rest takes
- * less than half of it (docs/state.md).
+ * A guest that takes more than this share of one processor does something. An emulated Debian at rest takes a
+ * fifth of it at the most (docs/state.md).
  */
 const busyShare = 0.1;
 

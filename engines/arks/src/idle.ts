@@ -194,7 +194,10 @@ export class IdleKeeper implements AsyncDisposable {
     const attempt = this.#attempts.get(machine);
     if (attempt !== undefined) attempt.off.abort();
     else if ((this.#deafUntil.get(machine) ?? 0) > performance.now()) this.#ports.get(machine)?.hangUp();
-    else if (sleepsIdle(machine)) this.#run(machine, () => this.#wake(machine));
+    else if (sleepsIdle(machine)) {
+      // What goes wrong is told there, once for all who ask.
+      this.#run(machine, () => this.#wake(machine).catch(() => undefined));
+    }
   }
 
   async #takePorts(live: LiveMachine): Promise<void> {

@@ -22,7 +22,8 @@ export function suspendAfterText(
   if (idle === null) return after;
   const { busy, failure, retryAt, since } = idle;
   const again = retryAt === null ? "" : `; again in ${formatAge(Math.max(0, Date.parse(retryAt) - now))}`;
-  if (failure !== null) return `${after}, not suspended: ${failure.split("\n", 1)[0]}${again}`;
+  if (failure !== null)
+    return `${after}, not suspended: ${failure.split("\n", 1)[0]?.replace(/:$/, "")}${again}`;
   if (busy !== null) return `${after}, in use: ${busy}`;
   return `${after}, unused for ${formatAge(now - Date.parse(since))}`;
 }
