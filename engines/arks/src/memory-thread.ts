@@ -122,7 +122,12 @@ const slack = 65_536;
 
 function decompress(stored: Buffer, size: number): Buffer {
   const params = { [constants.ZSTD_d_windowLogMax]: largestWindowLog };
-  return zstdDecompressSync(stored, { maxOutputLength: size, chunkSize: size + slack, params });
+  const options = { maxOutputLength: size, chunkSize: size + slack, params, info: true };
+  // With `info` it gives what has done it as well, which its type does not say.
+  const done: unknown = zstdDecompressSync(stored, options);
+  const { buffer, engine } = done as { buffer: Buffer; engine: { bytesWritten: number } };
+  if (engine.bytesWritten !== stored.length) throw new Error("something follows its frame");
+  return buffer;
 }
 
 /** Zeros too: what was there before may be something else. */
