@@ -42,6 +42,33 @@ async function checkAllOrNone(): Promise<"all" | "none"> {
   return whole ? "all" : "none";
 }
 
+/** A slice of the guest's, as systemd has them, with a process in it; what holds it still does so in all of it. */
+const slice = "/sys/fs/cgroup/system.slice";
+
+describe("services that are held while a machine is copied", () => {
+  before(async () => {
+    await world.sh(`mount -t cgroup2 none /sys/fs/cgroup; mkdir ${slice}`);
+    await world.sh(`(echo 0 >${slice}/cgroup.procs; while :; do sleep 1; done) >/dev/null 2>&1 &`);
+  });
+  after(() => world.sh("umount /sys/fs/cgroup"));
+
+  for (const point of ["freeze-copied", "freeze-stopped", "freeze-running"]) {
+    it(`go on with the next control process, when the last one was killed (${point})`, async () => {
+      const killAt = { what: "control", point, afterMs: 0 } as const;
+      assert.equal(await world.ask({ verb: "fork-many", count: 1, killAt }), killed);
+      const { runtime } = world.skep;
+      const [held] = (await readdir(runtime, { recursive: true })).filter((path) =>
+        /\/services-held$/.test(path),
+      );
+      assert.ok(held !== undefined, "they were not held");
+      await world.open();
+      assert.equal(await world.sh(`cat ${slice}/cgroup.freeze`), "0");
+      assert.ok(!(await readdir(runtime, { recursive: true })).includes(held));
+      await world.checkMarks();
+    });
+  }
+});
+
 describe("control that is killed while copies are made", () => {
   for (const point of [...freezePoints, ...forkPoints, "fork-finished"]) {
     it(`(${point}) leaves all of them or none, and the machine running`, async () => {

@@ -79,6 +79,26 @@ describe("control that is killed while it sets a machine back", () => {
     });
   }
 
+  it("is told of as it was: what was made, under whatever name, is finished, and nothing else", async () => {
+    const told = async (kind: string, request: object, askedAt: string) =>
+      await guest.ask<string>({ verb: "recover job", kind: `machine.snapshot.${kind}`, request, askedAt });
+    const askedAt = new Date().toISOString();
+    for (const point of ["stored", "recorded"]) {
+      await guest.killedBy({ verb: "snapshot", memory: false, killAt: control(point) });
+      const finished = point === "recorded" ? "finished" : "undone";
+      assert.equal(await told("create", { memory: false }, askedAt), finished);
+      // What was there before has nothing to do with it.
+      assert.equal(await told("create", { name: "first" }, askedAt), "undone");
+    }
+    for (const point of ["prepared", "switched"]) {
+      const before_ = new Date().toISOString();
+      await guest.killedBy({ verb: "restore", snapshot: "first", killAt: control(point) });
+      const finished = point === "switched" ? "finished" : "undone";
+      assert.equal(await told("restore", { name: "first" }, before_), finished);
+      assert.deepEqual(await guest.holds(), first);
+    }
+  });
+
   it("while what it was is kept leaves it as it was", async () => {
     await guest.write("second");
     const second = { ...first, disk: "second", memory: "second" };
