@@ -156,8 +156,10 @@ export class StateWorld implements AsyncDisposable {
     const shared = await readdir("/dev/shm");
     const memory = shared.filter((name) => name === `skep-${id.slice(0, 8)}`);
     const home = hash("sha256", this.skep.home, "hex").slice(0, 12);
+    // For a while a machine that sleeps has its memory there as well, as QEMU left it.
+    const kept = `skep-kept-${home}-${suspended?.state}`;
     assert.deepEqual(
-      shared.filter((name) => name.includes(home)),
+      shared.filter((name) => name.includes(home) && name !== kept),
       [],
     );
     assert.deepEqual(await this.frozen(), []);

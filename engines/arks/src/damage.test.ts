@@ -258,6 +258,14 @@ suite("a damaged state", () => {
     });
   }
 
+  test("is none where an empty frame follows a chunk's, as Node writes them at times", async (t) => {
+    const state = await copyState(t, whole);
+    const parts = [Buffer.alloc(chunkBytes, 1), Buffer.alloc(0)];
+    const stored = Buffer.concat(parts.map((part) => zstdCompressSync(part)));
+    await forge(state, (index, pack) => replaceChunk(index, pack, 20, stored));
+    assert.deepEqual(await checkState(state.directory), []);
+  });
+
   test("with a bomb for its devices is refused", async (t) => {
     const state = await copyState(t, whole);
     const bomb = zstdCompressSync(Buffer.alloc(2 ** 28));
