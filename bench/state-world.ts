@@ -46,18 +46,13 @@ export class World implements AsyncDisposable {
     this.env = { ...process.env, ...others, ...own, SKEP_TEMPLATES: "asked", NO_COLOR: "1" };
   }
 
+  /** An empty place; call `prepare` before anything else, and dispose of it also where that fails. */
   static async make(rounds: { all: number; cold: number }): Promise<World> {
-    const world = new World(await mkdtemp("/tmp/skep-bench-"), rounds);
-    try {
-      await world.#prepare();
-      return world;
-    } catch (error) {
-      await world[Symbol.asyncDispose]();
-      throw error;
-    }
+    return new World(await mkdtemp("/tmp/skep-bench-"), rounds);
   }
 
-  async #prepare(): Promise<void> {
+  /** Builds the command and the script, and takes the image from the tests' cache. */
+  async prepare(): Promise<void> {
     await chmod(this.base, 0o711); // QEMU runs as its own user where we are root
     await mkdir(this.home, { mode: 0o711 });
     for (const path of [join(this.base, "user"), this.memory]) await mkdir(path);
@@ -82,12 +77,23 @@ export class World implements AsyncDisposable {
   }
 
   /** Runs the command, which ends when it is done. */
-  skep(...args: string[]): Promise<{ ms: number; stdout: string }> {
+  async skep(...args: string[]): Promise<{ ms: number; stdout: string }> {
+    this.#checkGoesOn();
+    return await this.#skep(...args);
+  }
+
+  #skep(...args: string[]): Promise<{ ms: number; stdout: string }> {
     const program = join(house, "build/skep/dist/skep.js");
     return timed([node, "--disable-warning=ExperimentalWarning", program, ...args], this.env);
   }
 
+  /** What is just being measured must not start anything again. */
+  #checkGoesOn(): void {
+    if (this.#ending !== undefined) throw new Error("it was cut off");
+  }
+
   async script<T extends object>(verb: string, ...paths: string[]): Promise<Told & T> {
+    this.#checkGoesOn();
     const { ms, stdout } = await timed([node, join(this.base, "script.mjs"), verb, ...paths], this.env);
     return { ...JSON.parse(stdout), wallMs: ms };
   }
@@ -122,8 +128,8 @@ export class World implements AsyncDisposable {
 
   async #end(): Promise<void> {
     for (const cleanup of this.#cleanups.reverse()) await cleanup().catch((error) => console.error(error));
-    await this.skep("rm", "--all", "--force").catch(() => undefined);
-    await this.skep("daemon", "stop").catch(() => undefined);
+    await this.#skep("rm", "--all", "--force").catch(() => undefined);
+    await this.#skep("daemon", "stop").catch(() => undefined);
     await this.#endProcesses();
     const machines = join(this.home, "machines");
     for (const name of await readdir(machines).catch(() => [])) {

@@ -50,6 +50,7 @@ if (!options.json) {
 }
 const done: Part[] = [];
 try {
+  await world.prepare();
   for (const name of names) {
     const part = await (parts[name] as (typeof parts)[string])(world);
     done.push(part);
