@@ -19,14 +19,14 @@ export class VolumeGuest implements AsyncDisposable {
     this.volume = volume;
   }
 
-  /** Machine `web` runs, with volume `data`. */
-  static async make(): Promise<VolumeGuest> {
+  /** Machine `web` runs, with volume `data`, unless it is not to be started. */
+  static async make({ start = true } = {}): Promise<VolumeGuest> {
     const host = await VolumeHost.make(["tiny"]);
     try {
       const volume = await host.add("--size", "24M", "--name", "data");
       await host.installation.skep([
         ...["new", "web", "--image", "tiny", "--memory", "96M", "--cpus", "1"],
-        ...["--data-disk", "16M", "--volume", "data", "--start", "--wait"],
+        ...["--data-disk", "16M", "--volume", "data", ...(start ? ["--start", "--wait"] : [])],
       ]);
       return new VolumeGuest(host, volume);
     } catch (error) {

@@ -57,11 +57,15 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
     return this.#storaged.call<T>({ method, path, body });
   }
 
+  #askAgain<T>(method: "GET" | "POST", path: string, body?: unknown): Promise<T> {
+    return this.#again(() => this.#ask<T>(method, path, body));
+  }
+
   /** For what may be done twice: storaged may die meanwhile, and comes back. */
-  async #askAgain<T>(method: "GET" | "POST", path: string, body?: unknown): Promise<T> {
+  async #again<T>(work: () => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.#ask<T>(method, path, body);
+        return await work();
       } catch (error) {
         if (attempt === tries || toSkepError(error).code !== "DAEMON_UNREACHABLE") throw error;
       }
@@ -285,7 +289,7 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
 
   async dropSnapshot(id: string, snapshot: string, signal?: AbortSignal): Promise<void> {
     try {
-      await this.removeSnapshot(id, snapshot, signal ?? quietWork().signal);
+      await this.#again(() => this.removeSnapshot(id, snapshot, signal ?? quietWork().signal));
     } catch (error) {
       if (!["SNAPSHOT_NOT_FOUND", "VOLUME_NOT_FOUND"].includes(toSkepError(error).code)) throw error;
     }
@@ -293,7 +297,7 @@ export class VolumeService implements VolumeEngine, VolumeAccess {
 
   revert(id: string, snapshot: string, signal?: AbortSignal): Promise<void> {
     const call = { method: "POST", path: `${pathOf(id)}/revert`, body: { snapshot } } as const;
-    return this.#verb(id, signal ?? quietWork().signal, call);
+    return this.#again(() => this.#verb(id, signal ?? quietWork().signal, call));
   }
 
   async cloneSnapshot({ source, ...request }: Parameters<VolumeAccess["cloneSnapshot"]>[0]): Promise<void> {
