@@ -94,7 +94,8 @@ describe("a machine that nobody uses", () => {
   it("is resumed once, however many come at the same time, to whichever port", async () => {
     await asleep();
     const before_ = await wakes();
-    const ports = Array.from({ length: 12 }, (_, at) => (at % 2 === 0 ? chosen : given));
+    // Not more than the guest's own queue takes.
+    const ports = Array.from({ length: 6 }, (_, at) => (at % 2 === 0 ? chosen : given));
     const answers = await Promise.all(ports.map((port) => fetchFile("/ok", port)));
     assert.deepEqual(new Set(answers), new Set(["yes"]));
     assert.equal(await wakes(), before_ + 1);
@@ -136,8 +137,9 @@ describe("a machine that is used", () => {
     await busy(/^its console is attached$/);
     console.kill("SIGTERM");
     await once(console, "close");
-    await sh("(timeout 5 sh -c 'while :; do :; done') >/dev/null 2>&1 &");
-    await busy(/^its processors are at \d+ % of one$/);
+    await sh("touch /tmp/work; (while [ -e /tmp/work ]; do :; done) >/dev/null 2>&1 &");
+    await busy(/^its processors work/);
+    await sh("rm /tmp/work");
     await asleep();
   });
 
@@ -177,6 +179,7 @@ describe("skepd", () => {
       await skep.until("web", ({ state }) => state !== "running", "falling asleep");
       await sleep(patienceMs);
       await skep.killDaemon();
+      await refused(chosen);
       for (const port of [chosen, given]) {
         await eventually(
           () =>

@@ -37,7 +37,7 @@ export class IdleSigns {
     else if (uses.inUse) busy = "skep works with it";
     else if (console.isWatched) busy = "its console is attached";
     else if (open > 0) busy = `${open === 1 ? "a connection" : `${open} connections`} to its ports`;
-    else if (share > busyShare) busy = `its processors are at ${Math.round(share * 100)} % of one`;
+    else if (share > busyShare) busy = `its processors work (${Math.round(share * 100)} % of one)`;
     return { busy, quietMs: quiet };
   }
 

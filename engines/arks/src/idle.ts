@@ -151,16 +151,28 @@ export class IdleKeeper implements AsyncDisposable {
     this.#deafUntil.delete(machine);
   }
 
-  /** Suspends it if it is idle still when it is our turn. */
+  /** Suspends it, unless it is used again meanwhile. */
   async #suspend(machine: Machine, live: LiveMachine, signs: IdleSigns): Promise<void> {
-    const { machines, log, suspend } = this.#options;
     const off = new AbortController();
+    const done = this.#attempt(live, signs, off);
+    this.#attempts.set(machine, { off, done });
+    try {
+      await done;
+    } catch (error) {
+      if (!off.signal.aborted) throw error;
+      this.#options.log.info({ machine: machine.name }, "used again: not suspended");
+    }
+  }
+
+  async #attempt(live: LiveMachine, signs: IdleSigns, off: AbortController): Promise<void> {
+    const { machine } = live;
+    const { machines, log, suspend } = this.#options;
     const checkIdle = async () => {
       const { open } = await signs.connections();
       if (machine.uses.inUse || live.console.isWatched || open > 0) off.abort();
       off.signal.throwIfAborted();
     };
-    const attempt = machines.tend(machine.name, async (present) => {
+    const suspendIt = async (present: Machine) => {
       if (present !== machine || machine.live !== live || machine.state !== "running") return;
       await checkIdle();
       log.info({ machine: machine.name }, "idle: suspending");
@@ -170,13 +182,9 @@ export class IdleKeeper implements AsyncDisposable {
         // Who comes from here on is held, and calls it off.
         await checkIdle();
       });
-    });
-    this.#attempts.set(machine, { off, done: attempt });
+    };
     try {
-      await attempt;
-    } catch (error) {
-      if (!off.signal.aborted) throw error;
-      log.info({ machine: machine.name }, "used again: not suspended");
+      await machines.tend(machine.name, suspendIt);
     } finally {
       this.#attempts.delete(machine);
       await this.#settle(machine);
