@@ -90,6 +90,7 @@ describe("a damaged state", () => {
     const bytes = await readFile(pack);
     bytes.writeUInt8(bytes.readUInt8(1000) ^ 1, 1000);
     await writeFile(pack, bytes);
+    await world.skep.forgetKeptMemory();
     await assert.rejects(world.ask({ verb: "resume" }), { code: "STATE_DAMAGED" });
     await assert.rejects(world.ask({ verb: "start" }), { code: "MACHINE_SUSPENDED" });
     await world.checkNothingLeft();

@@ -221,6 +221,7 @@ describe("Ctrl-C", () => {
 
   it("during a resume leaves it suspended, to be resumed later", async () => {
     await skep.skep(["suspend", "big"]);
+    await skep.forgetKeptMemory();
     const { status, stderr } = await interrupted(["resume", "big"], /loading the memory of big\n/);
     assert.equal(status, 130, stderr);
     assert.match(stderr, /cancelling; big stays suspended unless/);
@@ -251,6 +252,7 @@ describe("a state that cannot be used", () => {
     const bytes = await readFile(pack);
     bytes[64] = (bytes[64] as number) ^ 0xff;
     await writeFile(pack, bytes);
+    await skep.forgetKeptMemory();
     for (const verb of ["resume", "start"]) {
       const { stderr } = await skep.skep([verb, "hurt"], { status: 1 });
       assert.match(stderr, /memory\.pack, chunk 0.*\n.*--cold/s);

@@ -194,14 +194,26 @@ export class Installation implements AsyncDisposable {
     await rm(this.#parent, { recursive: true, force: true });
   }
 
+  /** The memory of machines that sleep is on disk alone now, as after an hour. */
+  async forgetKeptMemory(): Promise<void> {
+    for (const name of await readdir("/dev/shm")) {
+      const isOurs = name.startsWith(`skep-kept-${this.#mark}-`);
+      if (isOurs) await rm(join("/dev/shm", name), { recursive: true });
+    }
+  }
+
+  /** In the names of what is kept in shared memory of this home. */
+  get #mark(): string {
+    return createHash("sha256").update(this.home).digest("hex").slice(0, 12);
+  }
+
   /** What is frozen, or kept, of this home's machines. */
   async #clearSharedMemory(): Promise<void> {
-    const mark = createHash("sha256").update(this.home).digest("hex").slice(0, 12);
     for (const name of await readdir("/dev/shm")) {
       const path = join("/dev/shm", name);
       const record = name.startsWith("skep-frozen-st-") ? join(path, "record.json") : undefined;
       const text = record === undefined ? "{}" : await readFile(record, "utf8").catch(() => "{}");
-      const isOurs = JSON.parse(text).home === this.home || name.includes(`-${mark}-`);
+      const isOurs = JSON.parse(text).home === this.home || name.includes(`-${this.#mark}-`);
       if (isOurs) await rm(path, { recursive: true, force: true });
     }
   }

@@ -47,8 +47,8 @@ export interface CopyOptions {
 
 export interface StartedCopy {
   copy: ForkedMachine;
-  /** Its identity is on its disk. */
-  durable: Promise<void>;
+  /** Has its identity on its disk; a copy that is cut off before may come back as its source. FORK_IDENTITY. */
+  keep(): Promise<void>;
 }
 
 /** Has a machine that was made by `createFork` go on as its source was; where it fails no QEMU is left. */
@@ -64,7 +64,7 @@ export async function startCopy(
   if (patched === undefined) await machine.save({ mac: source.file.mac });
   let told: IdentityStep[] = [];
   let readyMs: number | undefined;
-  let durable = Promise.resolve();
+  let keep = async () => {};
   await launchIncoming(machine, work, {
     memory: { frozen: id, gid: record.gid },
     deviceForm: hasConfiguration(device) ? "migration" : "xen",
@@ -82,8 +82,7 @@ export async function startCopy(
       if (patched === undefined) told.push(keptMac);
       if (!firstBoot) machine.setReady("helper");
       readyMs = Math.round(performance.now() - started);
-      durable = keepIdentity(source, live, signal);
-      durable.catch(() => undefined); // whoever awaits it may fail before
+      keep = () => keepIdentity(source, live, signal);
     },
   });
   await reach("fork-ready");
@@ -91,7 +90,7 @@ export async function startCopy(
   readyMs ??= Math.round(performance.now() - started);
   const volumes = machine.file.volumes.map((volume) => volume.id);
   const copy = { name: machine.name, id: machine.file.id, mac, ssh, readyMs, volumes, identity: told };
-  return { copy, durable };
+  return { copy, keep };
 }
 
 /** QEMU itself looks at hardly any of it, and a guest that stumbles over it just hangs. */
@@ -139,7 +138,6 @@ async function giveIdentity(
   return identity;
 }
 
-/** A copy that is cut off must not come back as its source. FORK_IDENTITY. */
 async function keepIdentity(
   source: ForkSource,
   { machine, helper }: LiveMachine,

@@ -59,7 +59,7 @@ export interface SourceOptions {
 }
 
 /** Copies that are made at the same time. */
-export const copiesAtOnce = 2 * availableParallelism();
+export const copiesAtOnce = 4 * availableParallelism();
 
 /** Of the guest's own time; many times what a copy takes to get its identity, also on a busy host. */
 const leaseSeconds = 120;

@@ -20,7 +20,6 @@ import { checkNamesFree, namesOfCopies } from "./fork-names.ts";
 import { takeSnapshotSource } from "./fork-snapshot.ts";
 import { copiesAtOnce, type TakenSource, takeSource } from "./fork-source.ts";
 import type { FrozenMachines } from "./frozen.ts";
-import { together } from "./memory-copy.ts";
 import type { SnapshotVolume } from "./snapshot-volumes.ts";
 import type { Reach } from "./standstill.ts";
 
@@ -58,6 +57,7 @@ export async function forkMachine(
     work.signal.throwIfAborted();
     return await makeCopies(source, names, { identity, started, work, reach });
   });
+  void writeSeeds(machines, copies);
   const { pauseMs, populatedMiB } = source;
   return { source: name, pauseMs, populatedMiB, durationMs: Math.round(performance.now() - started), copies };
 }
@@ -111,10 +111,8 @@ async function makeCopies(
   };
   const made = await eachAtOnce(names, failed, make);
   const told = made.map(({ copy }) => copy);
-  await together(
-    () => Promise.all(made.map(({ durable }) => durable)),
-    () => writeSeeds(copies),
-  );
+  // Not before all are ready: it would hold up the others.
+  await Promise.all(made.map(({ keep }) => keep()));
   work.signal.throwIfAborted();
   await reach("fork-all-ready");
   await finishForks(mark, copies);
@@ -135,13 +133,17 @@ function cloneOf({ snapshot, ...volume }: SnapshotVolume): ClonedFrom & { volume
   return { id, source: { volume: volume.id, snapshot }, volume: { ...volume, id, detaching: false } };
 }
 
-/** For their next boot. What cannot be written now is at their next start. */
-async function writeSeeds(copies: readonly Machine[]): Promise<void> {
-  await eachAtOnce(copies, new AbortController(), (machine) =>
-    writeForkSeed(machine).catch((error: unknown) =>
-      machine.context.log.warn({ machine: machine.name, err: error }, "cannot write its seed"),
-    ),
-  );
+/** For their next boot, while they are in use. What cannot be written now is at their next start. */
+async function writeSeeds(machines: Machines, copies: readonly ForkedMachine[]): Promise<void> {
+  for (const { name, id } of copies) {
+    const write = async (machine: Machine) => {
+      if (machine.file.id !== id) return;
+      await writeForkSeed(machine).catch((error: unknown) =>
+        machine.context.log.warn({ machine: name, err: error }, "cannot write its seed"),
+      );
+    };
+    await machines.withMachine(name, write).catch(() => undefined); // it may be gone by now
+  }
 }
 
 /**

@@ -74,7 +74,7 @@ export async function startFromTemplate(
     };
     const keys = seed.firstBoot || sameKeys(template, seed) ? null : template.keysFile;
     const more = keys === null ? [] : [keysStep(keys, seed.publicKeys)];
-    const { durable } = await startCopy(source, machine, {
+    const { keep } = await startCopy(source, machine, {
       ...{ identity: true, started, work, reach, more },
       firstBoot: seed.firstBoot,
     });
@@ -83,7 +83,7 @@ export async function startFromTemplate(
     if (seed.firstBoot) await runFirstBoot(live, work);
     await reach("warm-ready");
     work.signal.throwIfAborted();
-    await durable;
+    await keep();
     await finishWarm(machine);
     machine.setState("running");
     machine.setReady("helper");
