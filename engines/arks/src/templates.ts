@@ -10,7 +10,7 @@ import { type TemplateSettings, TemplatesInMemory } from "./template-cache.ts";
 import { failTemplate } from "./template-errors.ts";
 import { forgetTemplate, noteUse, readTemplates, type TemplateRecord, usedAt } from "./template-record.ts";
 import { bootsAnyway, shapeOf, shapeText, type TemplateShape } from "./template-shape.ts";
-import { seedUnfit, startFromTemplate } from "./warm.ts";
+import { seedUnfit, startFromTemplate, type WarmOptions } from "./warm.ts";
 
 export interface TemplatesOptions {
   home: string;
@@ -24,6 +24,12 @@ export interface TemplatesOptions {
     warn(fields: object, message: string): void;
   };
   reach: Reach;
+}
+
+/** A template for a machine, and what of its seed is to be done there. */
+interface Chosen {
+  template: TemplateRecord;
+  seed: WarmOptions["seed"];
 }
 
 /** What a machine's first boot has taken is left alone for so long, before the next one is begun beside it. */
@@ -146,60 +152,74 @@ export class Templates implements AsyncDisposable {
 
   /** Begins a machine's first start where a template is; false where it has to boot, which a note explains. */
   async startWarm(machine: Machine, work: Work): Promise<boolean> {
-    const { home, settings } = this.#options;
-    if (!settings.use) return false;
-    const { templates } = await readTemplates(home);
-    const ofImage = templates.filter(({ image }) => image.digest === machine.file.image?.digest);
-    const cold = (why: string): false => {
-      // Where there is none at all, nobody expects one.
-      if (ofImage.length > 0)
+    try {
+      const why = await this.#startWarm(machine, work);
+      if (why === undefined) return true;
+      if (why !== null) {
         work.note(`${machine.name} boots from its disk, as no template can help: ${why}`);
-      return false;
-    };
-    const anyway = await bootsAnyway(machine);
-    if (anyway !== undefined) return cold(anyway);
-    const seed = await laterSeed(machine);
-    if ("why" in seed) return cold(seed.why);
-    const shape = await shapeOf(machine, work.signal);
-    const template = ofImage.findLast(({ key }) => key === shape.key);
-    if (template === undefined || this.#given.has(shape.key)) {
-      this.#buildLater(machine, shape);
-      return cold(this.#given.get(shape.key) ?? `there is none yet of ${shapeText(shape)}`);
+      }
+    } catch (error) {
+      machine.setState(machine.restState);
+      // What cannot be taken back must not boot either: its disk is still the template's.
+      if (work.signal.aborted || machine.file.warming !== undefined) throw error;
+      const { log } = this.#options;
+      log.warn({ machine: machine.name, err: error }, "cannot tell whether a template would do");
     }
-    const unfit = seedUnfit(template, seed);
-    if (unfit !== undefined) return cold(unfit);
-    return await this.#begin(machine, template, seed, work, cold);
+    machine.setState("starting");
+    return false;
   }
 
-  async #begin(
+  /** Why it has to boot; null: for a reason that nobody needs to be told; undefined: it need not, and runs. */
+  async #startWarm(machine: Machine, work: Work): Promise<string | null | undefined> {
+    const { home, settings } = this.#options;
+    if (!settings.use) return null;
+    const { templates } = await readTemplates(home);
+    const ofImage = templates.filter(({ image }) => image.digest === machine.file.image?.digest);
+    const found = await this.#choose(machine, ofImage, work);
+    if ("template" in found) return await this.#begin(machine, found, work);
+    // Where there is none at all, nobody expects one.
+    return ofImage.length > 0 ? found.why : null;
+  }
+
+  async #choose(
     machine: Machine,
-    template: TemplateRecord,
-    seed: Parameters<typeof startFromTemplate>[2]["seed"],
+    ofImage: readonly TemplateRecord[],
     work: Work,
-    cold: (why: string) => false,
-  ): Promise<boolean> {
+  ): Promise<Chosen | { why: string }> {
+    const anyway = await bootsAnyway(machine);
+    if (anyway !== undefined) return { why: anyway };
+    const seed = await laterSeed(machine);
+    if ("why" in seed) return seed;
+    const shape = await shapeOf(machine, work.signal);
+    const template = ofImage.findLast(({ key }) => key === shape.key);
+    const given = this.#given.get(shape.key);
+    if (template === undefined || given !== undefined) {
+      this.#buildLater(machine, shape);
+      return { why: given ?? `there is none yet of ${shapeText(shape)}` };
+    }
+    const why = seedUnfit(template, seed);
+    return why === undefined ? { template, seed } : { why };
+  }
+
+  async #begin(machine: Machine, { template, seed }: Chosen, work: Work): Promise<string | undefined> {
     const { home, frozen, log, reach } = this.#options;
     try {
       await startFromTemplate(machine, template, { frozen, seed, work, reach });
     } catch (error) {
-      const aborted = work.signal.aborted;
-      machine.setState(aborted ? machine.restState : "starting");
-      if (aborted) throw error;
+      if (work.signal.aborted || machine.file.warming !== undefined) throw error;
+      const { name } = machine;
+      log.warn({ machine: name, template: template.id, err: error }, "cannot begin from the template");
       const why = (error as Error).message;
-      log.warn(
-        { machine: machine.name, template: template.id, err: error },
-        "cannot begin from the template",
-      );
       // For lack of memory it may do the next time.
-      if (!(error instanceof SkepError && error.code.startsWith("MEMORY_")))
-        this.#given.set(template.key, why);
-      return cold(why);
+      const isShort = error instanceof SkepError && error.code.startsWith("MEMORY_");
+      if (!isShort) this.#given.set(template.key, why);
+      return why;
     }
     this.#run(async () => {
       await noteUse(home, template.id);
       await this.#memory.load(template);
     });
-    return true;
+    return undefined;
   }
 
   /** Once the machine has booted; one at a time, and not where memory is short. */

@@ -6,7 +6,7 @@ import type { Machine } from "./machine.ts";
 import { findProcess, findProcesses, isAlive } from "./process.ts";
 import { adoptMachine, monitorSilent } from "./start.ts";
 import { finishSwitch } from "./switch-disks.ts";
-import { abandonWarm } from "./warm-disk.ts";
+import { abandonWarm } from "./warm-abandon.ts";
 
 /** Takes over every machine that runs, as after a restart of skepd; clears up after those that ended. */
 export async function adoptRunning({ machines, log }: Context): Promise<void> {

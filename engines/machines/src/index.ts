@@ -44,4 +44,5 @@ export type {
 export { timeWaitMs } from "./uses.ts";
 export { finishReverts } from "./volume-reverts.ts";
 export { isCode, volumesReady } from "./volumes.ts";
-export { abandonWarm, beginWarm, enlarge, finishWarm } from "./warm-disk.ts";
+export { abandonWarm } from "./warm-abandon.ts";
+export { beginWarm, enlarge, finishWarm } from "./warm-disk.ts";

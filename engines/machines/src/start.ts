@@ -21,6 +21,7 @@ import { refuseSuspended } from "./suspended.ts";
 import { finishSwitch } from "./switch-disks.ts";
 import { finishReverts } from "./volume-reverts.ts";
 import { releaseVolumes, serveVolumes } from "./volumes.ts";
+import { undoWarm } from "./warm-disk.ts";
 
 const adoptTimeoutMs = 10_000;
 const quitLimitMs = 15_000;
@@ -35,6 +36,8 @@ export async function startMachine(machine: Machine, work: Work, { cold = false 
   if (orphan === undefined) {
     // Of a suspend or resume that ended half way: its memory will not fit the disk.
     if (machine.file.suspended !== null) await machine.save({ suspended: null });
+    // Of a first start that could not be taken back: its disk is still a template's.
+    if (machine.file.warming !== undefined) await giveUpOnFailure(machine, () => undoWarm(machine));
     const { context, file } = machine;
     if (file.fresh === true && !cold && (await context.startWarm(machine, work))) return;
     return await begin(machine, work);

@@ -1,11 +1,8 @@
 import { chmod, rename, rm, stat, truncate } from "node:fs/promises";
 import { syncDirectory } from "@skep/base";
-import { clearRuntime, letFrozenGo } from "./clear-runtime.ts";
 import { createDisk, type DiskBase } from "./disk.ts";
-import { endStray } from "./fork.ts";
 import { copyOverlay } from "./layers.ts";
 import type { Machine } from "./machine.ts";
-import { endQemu } from "./start.ts";
 
 /**
  * The disk of a machine whose first start goes on from a template, within a turn of the machine. Nothing was ever
@@ -34,18 +31,8 @@ export async function finishWarm(machine: Machine): Promise<void> {
   await machine.save({ warming: undefined });
 }
 
-/** Takes a first start back that is not finished, with its QEMU; also one that an earlier process has begun. */
-export async function abandonWarm(machine: Machine): Promise<void> {
-  if (machine.file.warming === undefined) return;
-  if (machine.live === undefined) await endStray(machine);
-  else await endQemu(machine.live);
-  await clearRuntime(machine);
-  await letFrozenGo(machine);
-  await undo(machine);
-}
-
-/** Makes it what it was before, once it has no QEMU. */
-async function undo(machine: Machine): Promise<void> {
+/** Makes it what it was before, once it has no QEMU. Nothing happens where no first start is under way. */
+export async function undoWarm(machine: Machine): Promise<void> {
   const { context, file, paths } = machine;
   const { warming, disk, uid } = file;
   if (warming === undefined) return;
