@@ -118,7 +118,7 @@ const commands: Record<string, string[]> = {
   qemu: ["qemu-system-x86_64", "--version"],
   libvirt: ["libvirtd", "--version"],
   "virt-install": ["virt-install", "--version"],
-  commit: ["git", "-C", import.meta.dirname, "rev-parse", "--short", "HEAD"],
+  commit: ["git", "-C", import.meta.dirname, "describe", "--always", "--dirty"],
 };
 
 /** Of all that took part, and the machine. */
@@ -129,8 +129,7 @@ export async function versions(): Promise<Record<string, string>> {
     node: process.version,
   };
   for (const [name, [command, ...args]] of Object.entries(commands)) {
-    const { stdout, stderr } = spawnSync(command as string, args, { encoding: "utf8" });
-    const said = (stdout || stderr)?.split("\n")[0];
+    const said = spawnSync(command as string, args, { encoding: "utf8" }).stdout?.split("\n")[0];
     if (said) found[name] = said;
   }
   return found;
