@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rm, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { Template } from "@skep/api";
@@ -169,6 +169,29 @@ describe("machines of its shape", () => {
     await make("three");
     assert.equal(await origin("three"), template.id);
     await skep.skep(["rm", "--force", "three"]);
+  });
+});
+
+describe("a template that is damaged", () => {
+  it("is told of, and its machine boots; another one is made where somebody asks for it", async () => {
+    await skep.killDaemon();
+    await rm(`/dev/shm/skep-frozen-${template.id}`, { recursive: true });
+    await truncate(join(skep.home, "states", template.id, "memory.pack"), 4096);
+    const says = await make("three");
+    assert.match(says, /three boots from its disk, as no template can help: state "st-.*" is damaged/);
+    assert.equal(await origin("three"), null);
+    await skep.skep(["rm", "--force", "three"]);
+    const [bad] = await templates();
+    assert.deepEqual([bad?.id, bad?.state], [template.id, "outdated"]);
+    const again = await skep.skep(["template", "build", "tiny", ...shape]);
+    assert.notEqual(again.stdout.trim(), template.id);
+    const all = await templates();
+    assert.deepEqual(
+      all.map(({ id, state }) => [id, state]),
+      [[again.stdout.trim(), "ready"]],
+    );
+    template = all[0] as Template;
+    assert.deepEqual(await states(), [template.id]);
   });
 });
 
