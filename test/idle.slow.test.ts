@@ -16,6 +16,21 @@ before(async () => {
 });
 after(() => guest[Symbol.asyncDispose]());
 
+describe("a machine that many come to", () => {
+  before(() => guest.edit("--suspend-after", "2s"));
+
+  it("is resumed once, however many come at the same time, to whichever port", async () => {
+    await guest.asleep();
+    const before_ = await guest.wakes();
+    // Not more than the guest's own queue takes.
+    const ports = Array.from({ length: 6 }, (_, at) => (at % 2 === 0 ? guest.chosen : guest.given));
+    const answers = await Promise.all(ports.map((port) => guest.fetchFile("/ok", port)));
+    assert.deepEqual(new Set(answers), new Set(["yes"]));
+    assert.equal(await guest.wakes(), before_ + 1);
+    await guest.checkCount();
+  });
+});
+
 describe("a machine that is used in other ways", () => {
   const busy = (what: RegExp) =>
     guest.skep.until("web", ({ idle }) => what.test(idle?.busy ?? ""), `in use: ${what}`);

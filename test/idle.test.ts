@@ -24,17 +24,6 @@ describe("a machine that nobody uses", () => {
     assert.equal(await guest.sh("cat /tmp/nonce"), "nonce");
   });
 
-  it("is resumed once, however many come at the same time, to whichever port", async () => {
-    await guest.asleep();
-    const before_ = await guest.wakes();
-    // Not more than the guest's own queue takes.
-    const ports = Array.from({ length: 6 }, (_, at) => (at % 2 === 0 ? guest.chosen : guest.given));
-    const answers = await Promise.all(ports.map((port) => guest.fetchFile("/ok", port)));
-    assert.deepEqual(new Set(answers), new Set(["yes"]));
-    assert.equal(await guest.wakes(), before_ + 1);
-    await guest.checkCount();
-  });
-
   it("is woken by a command and by its console", async () => {
     await guest.asleep();
     assert.equal(await guest.sh("cat /tmp/nonce"), "nonce");
