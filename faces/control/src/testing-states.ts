@@ -12,6 +12,7 @@ import type { StateEngine } from "./engines.ts";
 import type { DirectoryMachines } from "./testing.ts";
 import { DirectorySnapshots } from "./testing-snapshots.ts";
 import { WordTemplates } from "./testing-templates.ts";
+import { untilAborted } from "./testing-work.ts";
 
 const mebibyte = 1024 ** 2;
 
@@ -80,11 +81,4 @@ export class DirectoryStates implements StateEngine {
       .filter(({ state }) => state === "suspended")
       .map(({ name }) => ({ name: `state of ${name}`, status: "ok" as const, detail: "whole", fix: null }));
   }
-}
-
-/** Rejects with the signal's reason; resolves never. */
-function untilAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
 }

@@ -5,24 +5,17 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Duplex, PassThrough, Readable } from "node:stream";
-import { type Accounts, openAccounts } from "@skep/accounts";
-import type {
-  Machine,
-  MachineRequest,
-  MachineVolume,
-  Port,
-  PortRequest,
-  Storage,
-  StorageUp,
-} from "@skep/api/schemas";
+import type { Machine, MachineRequest, MachineVolume, Port, PortRequest } from "@skep/api/schemas";
 import { SkepError, type Work } from "@skep/base";
-import type { StoredImage } from "@skep/images";
 import type { ConsoleAttachment, ConsoleOptions, ExecRequest, ExecSession, LogOptions } from "@skep/machines";
 import type { FastifyBaseLogger } from "fastify";
-import type { ImageEngine, MachineEngine, OwnedBucket, StorageEngine, VolumeEngine } from "./engines.ts";
+import type { MachineEngine } from "./engines.ts";
 import type { Recover } from "./jobs.ts";
+import { untilAborted } from "./testing-work.ts";
 
+export { OneImage } from "./testing-images.ts";
 export { DirectoryStates } from "./testing-states.ts";
+export { MapStorage, noVolumes } from "./testing-storage.ts";
 
 /** Says nothing. */
 export const silentLog: FastifyBaseLogger = {
@@ -39,14 +32,6 @@ export const silentLog: FastifyBaseLogger = {
 
 function missing(name: string): SkepError {
   return new SkepError("MACHINE_NOT_FOUND", `machine "${name}" does not exist`, { status: 404 });
-}
-
-/** Rejects with the signal's reason; resolves never. */
-function untilAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
 }
 
 const suspension = {
@@ -318,175 +303,3 @@ export class DirectoryMachines implements MachineEngine {
     return [{ name: "qemu", status: "ok" as const, detail: "not needed here", fix: null }];
   }
 }
-
-const tiny: StoredImage = {
-  name: "tiny",
-  digest: "sha256:0",
-  arch: "x86_64",
-  directory: "/nowhere",
-  disk: null,
-  kernel: "/nowhere/vmlinuz",
-  initramfs: "/nowhere/initramfs",
-  kernelArguments: "",
-  user: "root",
-  ssh: false,
-  source: "made here",
-  createdAt: new Date(0).toISOString(),
-  storedBytes: 1,
-};
-
-/** One image, which every pull and build yields. */
-export class OneImage implements ImageEngine {
-  async list(): Promise<StoredImage[]> {
-    return [tiny];
-  }
-
-  async get(ref: string) {
-    if (ref !== tiny.name && ref !== tiny.digest) {
-      throw new SkepError("IMAGE_NOT_FOUND", `image "${ref}" does not exist`, { status: 404 });
-    }
-    return tiny;
-  }
-
-  async manifest() {
-    return { version: 1 };
-  }
-
-  async pull(): Promise<StoredImage> {
-    return tiny;
-  }
-
-  async build(): Promise<StoredImage> {
-    return tiny;
-  }
-
-  async import(): Promise<StoredImage> {
-    return tiny;
-  }
-
-  async remove(): Promise<void> {}
-
-  async prune() {
-    return { removed: [], freedBytes: 0 };
-  }
-
-  async catalog() {
-    return [];
-  }
-
-  async verify(): Promise<unknown> {
-    return { ok: true };
-  }
-}
-
-/** Buckets without storaged: names and owners, nothing in them. */
-export class MapStorage implements StorageEngine {
-  readonly #home: string;
-  readonly #buckets = new Map<string, OwnedBucket>();
-  #accounts: Accounts | undefined;
-  #status: Storage;
-
-  constructor(home: string) {
-    this.#home = home;
-    this.#status = {
-      running: false,
-      pid: null,
-      version: null,
-      startedAt: null,
-      endpoint: null,
-      listen: null,
-      http: false,
-      domain: null,
-      region: "us-east-1",
-      accessLog: true,
-      socket: join(home, "s3.sock"),
-      problem: null,
-      authority: "",
-      authorityPath: join(home, "tls/ca.pem"),
-    };
-  }
-
-  accounts(): Accounts {
-    this.#accounts ??= openAccounts({ home: this.#home });
-    return this.#accounts;
-  }
-
-  async status(): Promise<Storage> {
-    return this.#status;
-  }
-
-  async start(): Promise<void> {}
-
-  async up({ listen = "127.0.0.1:8443", ...request }: StorageUp): Promise<Storage> {
-    this.#status = { ...this.#status, ...request, running: true, listen, endpoint: `https://${listen}` };
-    return this.#status;
-  }
-
-  async down(): Promise<Storage> {
-    this.#status = { ...this.#status, running: false, listen: null, endpoint: null };
-    return this.#status;
-  }
-
-  async buckets(): Promise<OwnedBucket[]> {
-    return [...this.#buckets.values()];
-  }
-
-  async bucket(name: string): Promise<OwnedBucket> {
-    const bucket = this.#buckets.get(name);
-    if (bucket === undefined) {
-      throw new SkepError("BUCKET_NOT_FOUND", `bucket "${name}" does not exist`, { status: 404 });
-    }
-    return bucket;
-  }
-
-  async createBucket(name: string, owner: string): Promise<OwnedBucket> {
-    const createdAt = new Date(0).toISOString();
-    const usage = { objects: 0, bytes: 0, versions: 0, uploads: 0 };
-    const bucket: OwnedBucket = { name, owner, createdAt, versioning: "off", ...usage };
-    this.#buckets.set(name, bucket);
-    return bucket;
-  }
-
-  async removeBucket(name: string): Promise<void> {
-    await this.bucket(name);
-    this.#buckets.delete(name);
-  }
-
-  async objects() {
-    return { objects: [], prefixes: [], next: null };
-  }
-
-  async removeObjects(): Promise<void> {}
-
-  async metrics(): Promise<string> {
-    return "skep_test 1\n";
-  }
-
-  async doctor() {
-    return [];
-  }
-}
-
-async function noVolume(): Promise<never> {
-  throw new SkepError("VOLUME_NOT_FOUND", "there are no volumes here", { status: 404 });
-}
-
-/** None, and none can be made. */
-export const noVolumes: VolumeEngine = {
-  list: async () => [],
-  get: noVolume,
-  create: noVolume,
-  adopt: noVolume,
-  edit: noVolume,
-  resize: noVolume,
-  takeOver: noVolume,
-  remove: noVolume,
-  snapshot: noVolume,
-  removeSnapshot: noVolume,
-  clone: noVolume,
-  collectGarbage: noVolume,
-  check: noVolume,
-  import: noVolume,
-  export: noVolume,
-  doctor: async () => [],
-};

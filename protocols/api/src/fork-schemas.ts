@@ -1,7 +1,6 @@
 /** Copies of machines that run: what `fork` takes and tells. */
 import { type Static, Type } from "typebox";
-
-const strict = { additionalProperties: false } as const;
+import { strict } from "./parts.ts";
 
 export const ForkRequest = Type.Object(
   {

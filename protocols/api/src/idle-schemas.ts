@@ -1,7 +1,6 @@
 /** Machines that are suspended by themselves while nobody uses them, and wake when somebody does. */
-import { type Static, type TSchema, Type } from "typebox";
-
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+import { type Static, Type } from "typebox";
+import { Nullable } from "./parts.ts";
 
 /** How long a machine has to be idle until it is suspended. */
 export const SuspendAfter = Type.Number({

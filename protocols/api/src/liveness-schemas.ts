@@ -1,8 +1,6 @@
 /** Whether a guest does its work: the check that a machine names, what it last said, and what a restart policy did. */
-import { type Static, type TSchema, Type } from "typebox";
-
-const strict = { additionalProperties: false } as const;
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+import { type Static, Type } from "typebox";
+import { Nullable, strict } from "./parts.ts";
 
 const kind = Type.Union(
   [Type.Literal("agent"), Type.Literal("tcp"), Type.Literal("http"), Type.Literal("command")],

@@ -2,7 +2,7 @@
  * The control API's resources. One schema validates, serialises, documents (OpenAPI) and types.
  * Units stand in the names: `memoryMiB`, `diskBytes`. Times are ISO 8601 in UTC.
  */
-import { type Static, type TSchema, Type } from "typebox";
+import { type Static, Type } from "typebox";
 import { Idle, SuspendAfter } from "./idle-schemas.ts";
 import {
   Liveness,
@@ -12,36 +12,22 @@ import {
   RestartRequest,
   Restarts,
 } from "./liveness-schemas.ts";
+import { Arch, Nullable, strict } from "./parts.ts";
 import { Suspension } from "./state-schemas.ts";
 import { MachineVolume, VolumeReference } from "./volume-schemas.ts";
 
+export * from "./exec-schemas.ts";
 export * from "./fork-schemas.ts";
+export * from "./host-schemas.ts";
 export * from "./idle-schemas.ts";
+export * from "./image-schemas.ts";
 export * from "./liveness-schemas.ts";
+export { Arch, ErrorResponse } from "./parts.ts";
 export * from "./snapshot-schemas.ts";
 export * from "./state-schemas.ts";
 export * from "./storage-schemas.ts";
 export * from "./template-schemas.ts";
 export * from "./volume-schemas.ts";
-
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
-const strict = { additionalProperties: false } as const;
-
-export const Arch = Type.Union([Type.Literal("x86_64"), Type.Literal("aarch64")]);
-export type Arch = Static<typeof Arch>;
-
-export const ErrorResponse = Type.Object(
-  {
-    error: Type.Object({
-      code: Type.String(),
-      message: Type.String(),
-      hint: Type.Optional(Type.String()),
-    }),
-  },
-  { $id: "ErrorResponse" },
-);
-
-// ── machines ────────────────────────────────────────────────────────────────────────────────────
 
 /** One forwarded port, as asked for: hostPort 0 means "choose a free one". */
 export const PortRequest = Type.Object(
@@ -294,234 +280,3 @@ export const QemuCommand = Type.Object(
   { $id: "QemuCommand" },
 );
 export type QemuCommand = Static<typeof QemuCommand>;
-
-// ── images ──────────────────────────────────────────────────────────────────────────────────────
-
-export const Image = Type.Object(
-  {
-    name: Type.String(),
-    digest: Type.String({ description: "sha256:… of the image's manifest" }),
-    arch: Arch,
-    format: Type.Union([Type.Literal("raw"), Type.Literal("qcow2"), Type.Literal("none")]),
-    /** What the guest sees as the disk's size; 0 where there is no disk (`tiny`). */
-    virtualBytes: Type.Integer(),
-    storedBytes: Type.Integer(),
-    directBoot: Type.Boolean({ description: "a kernel is kept beside the disk" }),
-    user: Type.String(),
-    source: Type.String({ description: "where it came from, for people" }),
-    createdAt: Type.String(),
-    usedBy: Type.Array(Type.String()),
-  },
-  { $id: "Image" },
-);
-export type Image = Static<typeof Image>;
-
-export const ImageDetails = Type.Object(
-  { image: Image, manifest: Type.Unknown(), directory: Type.String() },
-  { $id: "ImageDetails" },
-);
-
-export const ImagePull = Type.Object(
-  {
-    name: Type.String({ description: "a name of the catalog, or a URL" }),
-    as: Type.Optional(Type.String()),
-    arch: Type.Optional(Arch),
-    sha256: Type.Optional(Type.String()),
-    force: Type.Optional(Type.Boolean()),
-  },
-  { ...strict, $id: "ImagePull" },
-);
-export type ImagePull = Static<typeof ImagePull>;
-
-export const ImageBuild = Type.Object(
-  {
-    recipe: Type.Optional(Type.String({ description: "YAML text of a recipe" })),
-    name: Type.Optional(
-      Type.String({ description: "a built-in recipe (debian-12, tiny), or the new image's name" }),
-    ),
-    arch: Type.Optional(Arch),
-    source: Type.Optional(Type.String({ description: "apt source lines instead of this host's" })),
-    force: Type.Optional(Type.Boolean()),
-  },
-  { ...strict, $id: "ImageBuild" },
-);
-export type ImageBuild = Static<typeof ImageBuild>;
-
-export const ImageImport = Type.Object(
-  {
-    path: Type.String({ description: "a file on skepd's host" }),
-    name: Type.Optional(Type.String()),
-    arch: Type.Optional(Arch),
-    user: Type.Optional(Type.String()),
-    sha256: Type.Optional(Type.String()),
-  },
-  { ...strict, $id: "ImageImport" },
-);
-export type ImageImport = Static<typeof ImageImport>;
-
-export const CatalogEntry = Type.Object(
-  {
-    name: Type.String(),
-    arch: Arch,
-    url: Type.String(),
-    user: Type.String(),
-    verification: Type.String(),
-    present: Type.Boolean(),
-  },
-  { $id: "CatalogEntry" },
-);
-export type CatalogEntry = Static<typeof CatalogEntry>;
-
-export const Pruned = Type.Object(
-  { removed: Type.Array(Type.String()), freedBytes: Type.Integer() },
-  { $id: "Pruned" },
-);
-export type Pruned = Static<typeof Pruned>;
-
-// ── jobs, events, tokens, doctor ────────────────────────────────────────────────────────────────
-
-export const Job = Type.Object(
-  {
-    id: Type.String(),
-    kind: Type.String({ description: "machine.create, image.pull, …" }),
-    subject: Type.String({ description: "the machine or image it works on" }),
-    state: Type.Union([
-      Type.Literal("running"),
-      Type.Literal("succeeded"),
-      Type.Literal("failed"),
-      Type.Literal("cancelled"),
-    ]),
-    progress: Nullable(
-      Type.Object({
-        phase: Type.String(),
-        done: Type.Optional(Type.Number()),
-        total: Type.Optional(Type.Number()),
-        unit: Type.Optional(Type.Union([Type.Literal("bytes"), Type.Literal("steps")])),
-      }),
-    ),
-    notes: Type.Array(Type.String()),
-    error: Nullable(ErrorResponse.properties.error),
-    result: Type.Unknown(),
-    createdAt: Type.String(),
-    finishedAt: Nullable(Type.String()),
-  },
-  { $id: "Job" },
-);
-export type Job = Static<typeof Job>;
-
-export const Event = Type.Object(
-  {
-    id: Type.Integer(),
-    time: Type.String(),
-    type: Type.String({ description: "machine.state, machine.created, machine.removed, image.…, job.…" }),
-    subject: Type.String(),
-    data: Type.Unknown(),
-  },
-  { $id: "Event" },
-);
-export type Event = Static<typeof Event>;
-
-export const Token = Type.Object(
-  {
-    id: Type.String(),
-    name: Type.String(),
-    createdAt: Type.String(),
-    expiresAt: Nullable(Type.String()),
-    lastUsedAt: Nullable(Type.String()),
-  },
-  { $id: "Token" },
-);
-export type Token = Static<typeof Token>;
-
-export const TokenCreate = Type.Object(
-  {
-    name: Type.String({ minLength: 1, maxLength: 64 }),
-    expiresInSeconds: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
-  },
-  { ...strict, $id: "TokenCreate" },
-);
-export const TokenCreated = Type.Object(
-  { token: Token, secret: Type.String({ description: "shown once" }) },
-  { $id: "TokenCreated" },
-);
-
-export const Check = Type.Object(
-  {
-    name: Type.String(),
-    status: Type.Union([Type.Literal("ok"), Type.Literal("warning"), Type.Literal("failed")]),
-    detail: Type.String(),
-    fix: Nullable(Type.String({ description: "a command, or what to do" })),
-  },
-  { $id: "Check" },
-);
-export type Check = Static<typeof Check>;
-
-export const Version = Type.Object(
-  {
-    version: Type.String(),
-    apiVersion: Type.Literal(1),
-    pid: Type.Integer(),
-    home: Type.String(),
-    startedAt: Type.String(),
-    listen: Nullable(Type.String()),
-  },
-  { $id: "Version" },
-);
-export type Version = Static<typeof Version>;
-
-export const Listen = Type.Object(
-  { address: Nullable(Type.String({ description: "HOST:PORT, or null to stop listening on TCP" })) },
-  { ...strict, $id: "Listen" },
-);
-export type Listen = Static<typeof Listen>;
-export type TokenCreate = Static<typeof TokenCreate>;
-export type TokenCreated = Static<typeof TokenCreated>;
-export type ImageDetails = Static<typeof ImageDetails>;
-export type ErrorResponse = Static<typeof ErrorResponse>;
-
-// ── the exec socket's text frames ───────────────────────────────────────────────────────────────
-
-/** The client's first frame. An empty `command` is the login shell. */
-export const ExecRequest = Type.Object(
-  {
-    command: Type.Array(Type.String({ maxLength: 1_048_576 }), { maxItems: 4096 }),
-    tty: Type.Optional(
-      Type.Object(
-        {
-          columns: Type.Integer({ minimum: 1, maximum: 10_000 }),
-          rows: Type.Integer({ minimum: 1, maximum: 10_000 }),
-          term: Type.String({ maxLength: 128 }),
-        },
-        strict,
-      ),
-    ),
-    user: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
-    env: Type.Optional(Type.Record(Type.String(), Type.String({ maxLength: 131_072 }))),
-    /** Ask for `{"stdinTaken": bytes}` frames, so that input never stops the socket. */
-    stdinTaken: Type.Optional(Type.Boolean()),
-  },
-  { ...strict, $id: "ExecRequest" },
-);
-export type ExecRequest = Static<typeof ExecRequest>;
-
-/** Any later text frame of the client. */
-export const ExecControl = Type.Union(
-  [
-    Type.Object(
-      {
-        resize: Type.Object(
-          {
-            columns: Type.Integer({ minimum: 1, maximum: 10_000 }),
-            rows: Type.Integer({ minimum: 1, maximum: 10_000 }),
-          },
-          strict,
-        ),
-      },
-      strict,
-    ),
-    Type.Object({ signal: Type.String({ pattern: "^[A-Z0-9]{1,16}$" }) }, strict),
-    Type.Object({ stdinEnd: Type.Literal(true) }, strict),
-  ],
-  { $id: "ExecControl" },
-);
-export type ExecControl = Static<typeof ExecControl>;

@@ -1,8 +1,6 @@
 /** Machines as they stood at one instant: what `snapshot` keeps, and what a restore has done. */
-import { type Static, type TSchema, Type } from "typebox";
-
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
-const strict = { additionalProperties: false } as const;
+import { type Static, Type } from "typebox";
+import { Nullable, strict } from "./parts.ts";
 
 export const MachineSnapshot = Type.Object(
   {

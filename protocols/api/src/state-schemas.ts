@@ -1,7 +1,6 @@
 /** Machines' states as kept on disk: what `suspend` stores, and how a machine came back from it. */
 import { type Static, Type } from "typebox";
-
-const strict = { additionalProperties: false } as const;
+import { strict } from "./parts.ts";
 
 /** What is stored of a suspended machine. */
 export const Suspension = Type.Object(

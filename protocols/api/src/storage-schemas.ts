@@ -1,8 +1,6 @@
 /** The control API's resources of object storage. Times are ISO 8601 in UTC. */
-import { type Static, type TSchema, Type } from "typebox";
-
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
-const strict = { additionalProperties: false } as const;
+import { type Static, Type } from "typebox";
+import { Nullable, strict } from "./parts.ts";
 
 export const Storage = Type.Object(
   {

@@ -1,7 +1,7 @@
 /** Templates: machines that have booted once, for new ones to begin where they are. */
 import { type Static, Type } from "typebox";
+import { strict } from "./parts.ts";
 
-const strict = { additionalProperties: false } as const;
 const arch = Type.Union([Type.Literal("x86_64"), Type.Literal("aarch64")]);
 
 export const TemplateBuild = Type.Object(

@@ -1,8 +1,6 @@
 /** The control API's resources of volumes. Times are ISO 8601 in UTC; sizes are bytes. */
-import { type Static, type TSchema, Type } from "typebox";
-
-const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
-const strict = { additionalProperties: false } as const;
+import { type Static, Type } from "typebox";
+import { Nullable, strict } from "./parts.ts";
 
 const Durability = Type.Union([Type.Literal("local"), Type.Literal("remote")], {
   description: "when a flush is answered: once this host's disk has everything, or the store",
