@@ -5,13 +5,13 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { chmod, cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
-import { connect } from "node:net";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import type { Machine } from "@skep/api/schemas";
 import { atMost, interleave, median, printResults, type Result, timed } from "./measure.ts";
+import { type Login, sshAnswers } from "./ssh.ts";
 
 const house = resolve(import.meta.dirname, "..");
 const node = process.execPath;
@@ -118,7 +118,7 @@ async function benchStart(): Promise<Result[]> {
     bySkep: async () => {
       const started = performance.now();
       await skep("start", "web");
-      const ms = (await sshAnswers(await machine("web"))) - started;
+      const ms = (await sshAnswers(loginOf(await machine("web")))) - started;
       await skep("stop", "web");
       return ms;
     },
@@ -129,8 +129,8 @@ async function benchStart(): Promise<Result[]> {
       const started = performance.now();
       const qemu = spawn(command[0]!, command.slice(1), { stdio: "ignore" });
       const ended = end(qemu);
-      const ms = (await Promise.race([sshAnswers(about), ended])) - started;
-      await ssh(about, "sudo poweroff").catch(() => undefined); // it may cut the connection first
+      const ms = (await Promise.race([sshAnswers(loginOf(about)), ended])) - started;
+      await timed(["ssh", ...loginOf(about).words, "sudo poweroff"], env).catch(() => undefined); // it may cut the connection first
       await ended.catch(() => undefined);
       return ms;
     },
@@ -157,35 +157,9 @@ async function makePlaces(command: readonly string[]): Promise<void> {
   }
 }
 
-/** When (by performance.now) a command over ssh has run, tried as soon as the server greets. */
-async function sshAnswers(about: Machine): Promise<number> {
-  for (const deadline = performance.now() + 600_000; performance.now() < deadline; await sleep(50)) {
-    if (!(await greets(about.ssh!.host, about.ssh!.port))) continue;
-    try {
-      await ssh(about, "true");
-      return performance.now();
-    } catch {
-      // it greets before it lets anybody in
-    }
-  }
-  throw new Error(`no ssh on port ${about.ssh!.port} after ten minutes`);
-}
-
-function greets(host: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, host);
-    const finish = (answer: boolean) => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.setTimeout(5000, () => finish(false));
-    socket.once("error", () => finish(false));
-    socket.once("close", () => finish(false));
-    socket.once("data", (data) => finish(data.toString("latin1").startsWith("SSH-")));
-  });
-}
-
-function ssh({ ssh: at }: Machine, command: string): Promise<unknown> {
+/** Gets in without looking at the host's key: machines by hand have another one each time. */
+function loginOf({ ssh: at }: Machine): Login {
+  const { host, port, user } = at!;
   const quiet = [
     "StrictHostKeyChecking=no",
     "UserKnownHostsFile=/dev/null",
@@ -194,10 +168,8 @@ function ssh({ ssh: at }: Machine, command: string): Promise<unknown> {
   ];
   const flags = quiet.flatMap((option) => ["-o", option]);
   const key = join(home, "ssh/id_ed25519");
-  return timed(
-    ["ssh", "-F", "none", ...flags, "-i", key, "-p", String(at!.port), `${at!.user}@${at!.host}`, command],
-    env,
-  );
+  const words = ["-F", "none", ...flags, "-i", key, "-p", String(port), `${user}@${host}`];
+  return { host, port, words };
 }
 
 const results: Result[] = [];

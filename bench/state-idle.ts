@@ -1,10 +1,10 @@
 /** The first connection to a machine that sleeps because nobody used it. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { timed } from "./measure.ts";
+import type { Login } from "./ssh.ts";
 import { loginOf } from "./state-new.ts";
 import { inTurns, type Part } from "./state-report.ts";
 import { pairOf } from "./state-source.ts";
-import type { Login } from "./state-ssh.ts";
 import type { World } from "./state-world.ts";
 
 const afterSeconds = 5;

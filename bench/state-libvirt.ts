@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Machine } from "@skep/api/schemas";
 import { findCommand } from "@skep/base";
 import { timed } from "./measure.ts";
-import { type Login, sshAnswers } from "./state-ssh.ts";
+import { type Login, sshAnswers } from "./ssh.ts";
 import type { World } from "./state-world.ts";
 
 /** "nobody": libvirt serves root for the whole host, and anybody else in his own directories. */

@@ -2,10 +2,10 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Machine } from "@skep/api/schemas";
+import { type Login, sshAnswers } from "./ssh.ts";
 import { Libvirt } from "./state-libvirt.ts";
 import { inTurns, type Part } from "./state-report.ts";
 import { removePair } from "./state-source.ts";
-import { type Login, sshAnswers } from "./state-ssh.ts";
 import type { World } from "./state-world.ts";
 
 type Add = (name: string, value: number) => void;

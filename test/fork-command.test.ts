@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { ForkResult } from "@skep/api";
@@ -61,13 +60,7 @@ describe("skep fork", () => {
   });
 
   it("is undone by Ctrl-C", async () => {
-    const child = installation.spawn(["fork", "hang", "-n", "2"], { env });
-    let stderr = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      if (stderr === "") child.kill("SIGINT");
-      stderr += text;
-    });
-    const [status] = await once(child, "close");
+    const { status, stderr } = await installation.interrupted(["fork", "hang", "-n", "2"], /./, { env });
     assert.equal(status, 130);
     assert.match(stderr, /^forking hang\ncancelling and undoing/);
   });

@@ -181,7 +181,7 @@ describe("copies of a machine that runs", () => {
     }
   });
 
-  it("are machines as any other: one is forked, one stopped and started, one removed", async () => {
+  it("are machines like those that booted: one is forked, one stopped and started, one removed", async () => {
     const { copies: deeper } = JSON.parse(
       (await skep.skep(["fork", "web-2", "deep", "--json"])).stdout,
     ) as ForkResult;
@@ -244,14 +244,7 @@ describe("Ctrl-C", () => {
     ["while copies are made", /forking web\n/],
   ] as const) {
     it(`${when} leaves no copy`, async () => {
-      const child = skep.spawn(["fork", "web", "-n", "4"]);
-      let stderr = "";
-      child.stderr.setEncoding("utf8").on("data", (text: string) => {
-        const before_ = seen.test(stderr);
-        stderr += text;
-        if (!before_ && seen.test(stderr)) child.kill("SIGINT");
-      });
-      const [status] = await once(child, "close");
+      const { status, stderr } = await skep.interrupted(["fork", "web", "-n", "4"], seen);
       assert.equal(status, 130, stderr);
       assert.match(stderr, /cancelling and undoing/);
       await checkNothingLeft();

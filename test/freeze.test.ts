@@ -100,7 +100,7 @@ describe("a machine that borrows its memory", () => {
     await sh("dd if=/dev/vda bs=1k count=1 of=/dev/null 2>/dev/null"); // its disk is there
   });
 
-  it("can be suspended and frozen again after that, as any other", async () => {
+  it("can be suspended and frozen again after that", async () => {
     const { memory, frozen } = await freeze(machine);
     assert.equal(frozen, memory);
     await world.ask({ verb: "give back" });

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { MachineSnapshot } from "@skep/api";
@@ -76,13 +75,9 @@ describe("skep snapshot", () => {
   });
 
   it("tells what Ctrl-C does", async () => {
-    const child = installation.spawn(["snapshot", "create", "web", "hang"], { env });
-    let stderr = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      if (stderr === "") child.kill("SIGINT");
-      stderr += text;
+    const { status, stderr } = await installation.interrupted(["snapshot", "create", "web", "hang"], /./, {
+      env,
     });
-    const [status] = await once(child, "close");
     assert.equal(status, 130);
     assert.match(stderr, /^taking snapshot hang of web\ncancelling; web is left as it was/);
     assert.equal((await skep(["snapshot", "ls", "web", "-q"])).stdout, "first\n");

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { ResumeResult, SuspendResult } from "@skep/api";
@@ -92,13 +91,7 @@ describe("skep suspend and resume", () => {
   });
 
   it("Ctrl-C while a machine is being suspended leaves it running", async () => {
-    const child = installation.spawn(["suspend", "hang"], { env });
-    let stderr = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      if (stderr === "") child.kill("SIGINT");
-      stderr += text;
-    });
-    const [status] = await once(child, "close");
+    const { status, stderr } = await installation.interrupted(["suspend", "hang"], /./, { env });
     assert.equal(status, 130);
     assert.match(stderr, /^storing the memory of hang\ncancelling; hang runs on unless/);
     assert.equal(await stateOf("hang"), "running");

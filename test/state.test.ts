@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -185,21 +184,6 @@ describe("suspend and resume", () => {
 });
 
 /** Runs skep until it has printed something, then sends Ctrl-C. */
-async function interrupted(
-  args: readonly string[],
-  seen: RegExp,
-): Promise<{ status: unknown; stderr: string }> {
-  const child = skep.spawn(args);
-  let stderr = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    const before_ = seen.test(stderr);
-    stderr += text;
-    if (!before_ && seen.test(stderr)) child.kill("SIGINT");
-  });
-  const [status] = await once(child, "close");
-  return { status, stderr };
-}
-
 describe("Ctrl-C", () => {
   before(() =>
     skep.skep(["new", "big", "--image", "tiny", "--memory", "512M", "--cpus", "1", "--start", "--wait"]),
@@ -211,7 +195,7 @@ describe("Ctrl-C", () => {
   it("during a suspend leaves the machine running, and nothing of the state", async () => {
     nonce = await leaveNonce("big");
     await sh("big", "dd if=/dev/urandom of=/fill bs=1M count=200 2>/dev/null");
-    const { status, stderr } = await interrupted(["suspend", "big"], /suspending big\n/);
+    const { status, stderr } = await skep.interrupted(["suspend", "big"], /suspending big\n/);
     assert.equal(status, 130, stderr);
     assert.match(stderr, /cancelling; big runs on unless/);
     assert.equal((await skep.machine("big")).state, "running");
@@ -222,7 +206,7 @@ describe("Ctrl-C", () => {
   it("during a resume leaves it suspended, to be resumed later", async () => {
     await skep.skep(["suspend", "big"]);
     await skep.forgetKeptMemory();
-    const { status, stderr } = await interrupted(["resume", "big"], /loading the memory of big\n/);
+    const { status, stderr } = await skep.interrupted(["resume", "big"], /loading the memory of big\n/);
     assert.equal(status, 130, stderr);
     assert.match(stderr, /cancelling; big stays suspended unless/);
     const { state, reason } = await skep.machine("big");

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { chmodSync, readFileSync } from "node:fs";
 import { cp, link, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -87,6 +88,23 @@ export class Installation implements AsyncDisposable {
 
   spawn(args: readonly string[], options: SkepOptions = {}): ChildProcessWithoutNullStreams {
     return spawn(skepCommand, args, { env: { ...this.#env, ...options.env }, stdio: "pipe" });
+  }
+
+  /** Runs `skep` and presses Ctrl-C once it has said that; by default, whatever it says first. */
+  async interrupted(
+    args: readonly string[],
+    said = /./,
+    options: SkepOptions = {},
+  ): Promise<{ status: unknown; stderr: string }> {
+    const child = this.spawn(args, options);
+    let stderr = "";
+    let pressed = false;
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+      if (!pressed && said.test(stderr)) pressed = child.kill("SIGINT");
+    });
+    const [status] = await once(child, "close");
+    return { status, stderr };
   }
 
   /** Runs another program with this installation's environment. */

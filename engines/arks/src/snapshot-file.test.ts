@@ -13,7 +13,7 @@ import {
 } from "./snapshot-file.ts";
 import { freeName } from "./snapshot-names.ts";
 import { snapshotUses } from "./snapshot-uses.ts";
-import { type Cleanup, ownDirectory } from "./testing.ts";
+import { type Cleanup, ownDirectory, plainMachine } from "./testing.ts";
 
 const layer = (digit: string) => ({
   path: `layers/${digit.repeat(8)}-0000-4000-8000-123456789abc.qcow2`,
@@ -27,13 +27,7 @@ function snapshot(name: string, change: Partial<SnapshotFile> = {}): SnapshotFil
     createdAt: "2026-11-21T11:00:00.000Z",
     state: "running",
     machine: {
-      id: "5f0c1d2e-0000-4000-8000-123456789abc",
-      cpus: 1,
-      memoryMiB: 128,
-      firmware: "bios",
-      machineType: "pc-q35-7.2",
-      kernelArguments: "",
-      cdrom: null,
+      ...plainMachine,
       disk: { sizeBytes: 1024, base: layer("a") },
       dataDisks: [{ sizeBytes: 512, base: layer("b") }],
     },

@@ -6,7 +6,7 @@ import type { MachineFile, Machines } from "@skep/machines";
 import type { FrozenMachines } from "./frozen.ts";
 import { ensureSnapshots, type SnapshotFile, writeSnapshot } from "./snapshot-file.ts";
 import { Snapshots } from "./snapshots.ts";
-import { ownDirectory } from "./testing.ts";
+import { ownDirectory, plainMachine } from "./testing.ts";
 
 const at = (minute: number) => `2026-11-21T11:${String(minute).padStart(2, "0")}:00.000Z`;
 
@@ -34,13 +34,7 @@ async function snapshotsOf(
 
 function snapshot(name: string, createdAt: string): SnapshotFile {
   const machine: SnapshotFile["machine"] = {
-    id: "5f0c1d2e-0000-4000-8000-123456789abc",
-    cpus: 1,
-    memoryMiB: 128,
-    firmware: "bios",
-    machineType: "pc-q35-7.2",
-    kernelArguments: "",
-    cdrom: null,
+    ...plainMachine,
     disk: null,
     dataDisks: [],
   };

@@ -142,3 +142,14 @@ export async function damageFile(
   const path = statePaths(directory)[name];
   await writeFile(path, change(await readFile(path)));
 }
+
+/** What a snapshot keeps of a machine, but for its disks. */
+export const plainMachine = {
+  id: "5f0c1d2e-0000-4000-8000-123456789abc",
+  cpus: 1,
+  memoryMiB: 128,
+  firmware: "bios",
+  machineType: "pc-q35-7.2",
+  kernelArguments: "",
+  cdrom: null,
+} as const;

@@ -71,15 +71,15 @@ async function remove(context: Context, copies: ForkResult["copies"]): Promise<v
     for (let copy = left.shift(); copy !== undefined; copy = left.shift()) {
       const { name, volumes } = copy;
       try {
-        await client.job("removeMachine", { path: { name }, query: { force: true } });
+        // Somebody else may be faster; its volumes are ours all the same.
+        await client.job("removeMachine", { path: { name }, query: { force: true } }).catch(unlessGone);
         for (const volume of volumes) {
           await client
             .job("removeVolume", { path: { volume }, query: { snapshots: true } })
             .catch(unlessGone);
         }
       } catch (error) {
-        // Somebody else was faster.
-        if (toSkepError(error).code !== "MACHINE_NOT_FOUND") failed.push({ name, error });
+        failed.push({ name, error });
       }
     }
   };
@@ -93,5 +93,5 @@ async function remove(context: Context, copies: ForkResult["copies"]): Promise<v
 
 /** One that is a copy's root disk goes with the copy. */
 function unlessGone(error: unknown): void {
-  if (toSkepError(error).code !== "VOLUME_NOT_FOUND") throw error;
+  if (!["MACHINE_NOT_FOUND", "VOLUME_NOT_FOUND"].includes(toSkepError(error).code)) throw error;
 }

@@ -25,6 +25,8 @@ interface Kept extends AsyncDisposable {
   timer: NodeJS.Timeout;
 }
 
+/** A store that does not answer keeps nobody waiting for ever. */
+const removeLimitMs = 60_000;
 const usualKeptMs = 15 * 60_000;
 
 /**
@@ -68,11 +70,14 @@ export class Marks implements AsyncDisposable {
     const failed = ended.find((one) => one.status === "rejected");
     if (failed === undefined) return;
     for (const part of kept.parts) part.mark.abandon();
-    for (const [index, part] of kept.parts.entries()) {
-      if (ended[index]?.status !== "fulfilled") continue;
-      await part.volume.removeSnapshot(part.mark.id, { signal }).catch((error: unknown) => {
-        this.#options.log.warn({ err: error, volume: part.volume.id }, "cannot remove a snapshot");
-      });
+    // Of all, and not by the signal: what was given up may still be under way, and this comes after it.
+    for (const { volume, mark: part } of kept.parts) {
+      await volume
+        .removeSnapshot(part.id, { signal: AbortSignal.timeout(removeLimitMs) })
+        .catch((error: unknown) => {
+          if ((error as { code?: string }).code === "SNAPSHOT_NOT_FOUND") return;
+          this.#options.log.warn({ err: error, volume: volume.id }, "cannot remove a snapshot");
+        });
     }
     throw failed.reason;
   }

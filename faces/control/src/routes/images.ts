@@ -144,11 +144,14 @@ export function imageRoutes(app: App, { images, machines, states, jobs, events }
         response: answers(204, Type.Null()),
       },
     },
-    async ({ params, query }, reply) => {
+    async (request, reply) => {
+      const { params, query } = request;
       await images.remove(params.ref, query.arch, usedBy());
-      // What is made of it is of no use any more.
-      await states.templates.prune(false);
       events.publish({ type: "image.removed", subject: params.ref, data: null });
+      // What is made of it is of no use any more; `template prune` finds it as well.
+      await states.templates
+        .prune(false)
+        .catch((error: unknown) => request.log.warn({ err: error }, "cannot prune templates"));
       reply.code(204);
       return null;
     },
