@@ -1,5 +1,5 @@
 import type { Core } from "./core.ts";
-import type { Manifest } from "./manifest.ts";
+import { type Manifest, mapKeys } from "./manifest.ts";
 import { encodeMapObject, type MapObject } from "./map/codec.ts";
 import { mapCodec } from "./map-objects.ts";
 import { isKept } from "./marks.ts";
@@ -55,15 +55,15 @@ export async function replaceBase(
   change: () => Partial<Manifest> = () => ({}),
 ): Promise<void> {
   const { ownership, mapBytes, numbers, garbage, id } = core;
-  const { Base, Deltas, Inline } = ownership.manifest.Map;
+  const replaced = ownership.manifest;
   const { key, bytes } = await encodedObject(core, object);
   await putMapObject(core, key, bytes);
   mapBytes.set(key, bytes.length);
   const place = { Base: key, Deltas: [], Inline: {} };
   await ownership.swap({ BlockToObjectWALNum: numbers.map, Map: place, ...change() });
-  for (const old of Base === null ? Deltas : [Base, ...Deltas]) {
+  for (const old of mapKeys(replaced)) {
     mapBytes.delete(old);
-    if (old in Inline) continue;
+    if (old in replaced.Map.Inline) continue;
     if (old.startsWith(`${id}/`) && !isKept(core, old)) garbage.add(old);
   }
 }

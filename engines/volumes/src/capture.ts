@@ -1,5 +1,5 @@
 import type { Core } from "./core.ts";
-import { zero } from "./map/extent-map.ts";
+import { type Visit, zero } from "./map/extent-map.ts";
 
 /** A run of blocks whose bytes are in the log, or in a chunk that is compacted. */
 export interface Piece {
@@ -32,37 +32,50 @@ export interface Instant extends Pick<Capture, "sealed" | "sequence" | "changes"
   runs: number[];
 }
 
-/** In one turn. */
-export function instantOf({ wal, overlay, counters }: Core): Instant {
-  const runs: number[] = [];
+type End = Omit<Instant, "runs">;
+
+function endOf({ wal, counters }: Core): End {
   const sealed = wal.seal();
-  overlay.forEach((block, count, source, position) => {
+  return { sealed, sequence: Number(wal.sealedSequence), changes: counters.changes };
+}
+
+/** A copy, in one turn: for an instant that is captured later. */
+export function instantOf(core: Core): Instant {
+  const runs: number[] = [];
+  const end = endOf(core);
+  core.overlay.forEach((block, count, source, position) => {
     runs.push(block, count, source, position);
   });
-  return { runs, sealed, sequence: Number(wal.sealedSequence), changes: counters.changes };
+  return { runs, ...end };
+}
+
+function captureRuns({ map, ownership }: Core, end: End, forEach: (visit: Visit) => void): Capture {
+  const all: Capture = { ...end, pieces: [], holes: [], covered: [], blocks: 0 };
+  forEach((block, count, source, position) => {
+    // Drains that were under way at the instant have put these segments into the map since.
+    if ((source === zero ? position : source) < ownership.manifest.WALNum) return;
+    all.covered.push(block, count);
+    if (source !== zero) {
+      all.pieces.push({ block, count, source, position, isCompacted: false });
+      all.blocks += count;
+    } else if (map.extents.firstMapped(block, count) < block + count) all.holes.push(block, count);
+  });
+  return all;
 }
 
 /** What the durable map, which stands at or before the instant, does not have of it. */
-export function captureOf({ map, ownership }: Core, { runs, sealed, sequence, changes }: Instant): Capture {
-  const captured: Capture = { pieces: [], holes: [], covered: [], sealed, sequence, changes, blocks: 0 };
-  for (let i = 0; i < runs.length; i += 4) {
-    const [block, count, source, position] = runs.slice(i, i + 4) as [number, number, number, number];
-    // Drains that were under way at the instant have put these segments into the map since.
-    if ((source === zero ? position : source) < ownership.manifest.WALNum) continue;
-    captured.covered.push(block, count);
-    if (source !== zero) {
-      captured.pieces.push({ block, count, source, position, isCompacted: false });
-      captured.blocks += count;
-    } else if (map.extents.firstMapped(block, count) < block + count) captured.holes.push(block, count);
-  }
-  return captured;
+export function captureOf(core: Core, { runs, ...end }: Instant): Capture {
+  const at = (i: number) => runs[i] as number;
+  return captureRuns(core, end, (visit) => {
+    for (let i = 0; i < runs.length; i += 4) visit(at(i), at(i + 1), at(i + 2), at(i + 3));
+  });
 }
 
 /** The present instant, of which a drain takes care now. */
 export function capture(core: Core): Capture {
-  const captured = captureOf(core, instantOf(core));
+  const all = captureRuns(core, endOf(core), (visit) => core.overlay.forEach(visit));
   noteCaptured(core);
-  return captured;
+  return all;
 }
 
 /** All that was changed so far is taken care of. */
@@ -76,7 +89,10 @@ export function uncovered(extents: readonly number[], covered: readonly number[]
   const pieces: Piece[] = [];
   let at = 0;
   for (let i = 0; i < extents.length; i += 4) {
-    const [block, count, source, ordinal] = extents.slice(i, i + 4) as [number, number, number, number];
+    const block = extents[i] as number;
+    const count = extents[i + 1] as number;
+    const source = extents[i + 2] as number;
+    const ordinal = extents[i + 3] as number;
     const end = block + count;
     let from = block;
     const add = (to: number) => {

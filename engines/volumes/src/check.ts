@@ -1,6 +1,6 @@
 import { chunkObjectKey } from "./chunk/names.ts";
 import type { Environment } from "./environment.ts";
-import type { Manifest } from "./manifest.ts";
+import { type Manifest, mapKeys } from "./manifest.ts";
 import type { DurableMap } from "./map/durable-map.ts";
 import { hole } from "./map/extent-map.ts";
 import { loadMap } from "./map-objects.ts";
@@ -8,7 +8,7 @@ import { codeOf, inParallel, listObjects } from "./objects.ts";
 import { presentManifest, volumeKey, wordText } from "./open.ts";
 import { checkVolumeId, localPaths, manifestKey, snapshotKey, volumePrefix } from "./paths.ts";
 import { chunkRef, isDamage } from "./read.ts";
-import { mapKeys, readSnapshot } from "./snapshots.ts";
+import { readSnapshot } from "./snapshots.ts";
 import { blockBytes, type CheckFinding, type CheckReport } from "./types.ts";
 import type { WalGap } from "./wal/gaps.ts";
 import { inspectWal } from "./wal/open.ts";

@@ -3,10 +3,11 @@ import { chunkObjectKey } from "./chunk/names.ts";
 import { rewrite, snapshotVersions, type Unreadable } from "./compaction.ts";
 import type { Core } from "./core.ts";
 import { drain } from "./drain.ts";
+import { mapKeys } from "./manifest.ts";
 import { markedKeys } from "./marks.ts";
 import { inParallel, listObjects } from "./objects.ts";
 import { manifestKey, snapshotKey, volumePrefix } from "./paths.ts";
-import { mapKeys, snapshotManifests } from "./snapshots.ts";
+import { snapshotManifests } from "./snapshots.ts";
 import type { Collected } from "./types.ts";
 
 export const deletesAtOnce = 8;

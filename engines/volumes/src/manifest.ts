@@ -196,6 +196,11 @@ export function infoOf(manifest: Manifest): VolumeInfo {
   };
 }
 
+/** Of all objects that hold parts of the map, and of those parts that the manifest itself holds. */
+export function mapKeys({ Map: { Base, Deltas } }: Pick<Manifest, "Map">): string[] {
+  return Base === null ? Deltas : [Base, ...Deltas];
+}
+
 export function snapshotInfo({ Id, Name, At, Size }: SnapshotEntry): SnapshotInfo {
   return { id: Id, name: Name, createdAt: At, sizeBytes: Size };
 }

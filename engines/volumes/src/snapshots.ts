@@ -3,7 +3,14 @@ import type { Core } from "./core.ts";
 import { drain, storeMarks } from "./drain.ts";
 import type { Environment } from "./environment.ts";
 import { fail } from "./errors.ts";
-import { decodeManifest, encodeManifest, type Manifest, maxManifestBytes, snapshotInfo } from "./manifest.ts";
+import {
+  decodeManifest,
+  encodeManifest,
+  type Manifest,
+  mapKeys,
+  maxManifestBytes,
+  snapshotInfo,
+} from "./manifest.ts";
 import { dropMark, type FrozenMark, type Mark, makeMark, markedKeys } from "./marks.ts";
 import { codeOf, inParallel, listObjects, readObject } from "./objects.ts";
 import { newCommit, readManifest } from "./ownership.ts";
@@ -116,10 +123,6 @@ export async function removeSnapshot(core: Core, unreadable: Unreadable, id: str
     if (!needed.has(key) && key.startsWith(`${core.id}/`)) garbage.add(key);
   }
   await drain(core, unreadable, { compact: async () => [], always: true });
-}
-
-export function mapKeys({ Map: { Base, Deltas } }: Pick<Manifest, "Map">): string[] {
-  return Base === null ? Deltas : [Base, ...Deltas];
 }
 
 /** A volume that names the volume (and snapshot) as its source. VOLUME_CLONES_UNKNOWN where one cannot be read. */
