@@ -11,6 +11,11 @@ export const skepdErrors = {
     hint: "correct it there; docs/templates.md has what may be set",
     status: 500,
   },
+  TEMPLATES_MODE: {
+    message: 'SKEP_TEMPLATES is "{mode}", which is none of {modes}',
+    hint: "set it to one of these for skepd, or unset it",
+    status: 500,
+  },
   IMPORT_PATH: { message: 'path "{path}" is not absolute', hint: "write it from / on", status: 400 },
   IMPORT_FILE: {
     message: "cannot import {path}: {why}",

@@ -47,6 +47,7 @@ export class KeptMemory implements Disposable {
   readonly #log: KeptOptions["log"];
   readonly #limits: KeptLimits;
   #timer: NodeJS.Timeout | undefined;
+  #isOver = false;
 
   constructor({ home, log, limits = { bytes: totalmem() / 8, ms: 3_600_000 } }: KeptOptions) {
     this.#home = home;
@@ -118,14 +119,17 @@ export class KeptMemory implements Disposable {
 
   /** Removes what is beyond the limits, the oldest first. */
   async trim({ bytes, ms } = this.#limits): Promise<void> {
-    clearTimeout(this.#timer);
-    const oldest = (await this.#all()).sort((one, other) => other.at - one.at);
+    const youngestFirst = (await this.#all()).sort((one, other) => other.at - one.at);
     let sum = 0;
-    for (const { state, allocated, at } of oldest) {
+    let oldest: number | undefined;
+    for (const { state, allocated, at } of youngestFirst) {
       sum += allocated;
       if (sum > bytes || Date.now() - at >= ms) await this.drop(state);
-      else this.#timer = setTimeout(() => void this.trim(), ms - (Date.now() - at) + 1000).unref();
+      else oldest = at;
     }
+    clearTimeout(this.#timer);
+    if (oldest === undefined || this.#isOver) return;
+    this.#timer = setTimeout(() => void this.trim(), oldest + ms - Date.now() + 1000).unref();
   }
 
   /** Gives back all of it, for who needs memory now. */
@@ -155,6 +159,7 @@ export class KeptMemory implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#isOver = true;
     clearTimeout(this.#timer);
   }
 }

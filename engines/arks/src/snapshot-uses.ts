@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { isErrno } from "@skep/base";
 import type { Machine } from "@skep/machines";
 import { removeState } from "./commit.ts";
+import { dropKept } from "./kept.ts";
 import { layersOf, readSnapshots } from "./snapshot-file.ts";
 
 /** What the snapshots of all machines of a home hold on to. */
@@ -49,6 +50,10 @@ export async function statesOfSnapshots(home: string, machine: string): Promise<
 export async function releaseState(machine: Machine, state: string): Promise<void> {
   const { file, context, name, paths } = machine;
   if (file.suspended?.state === state) return;
+  // Even where the state stays: it is for the machine that sleeps on it.
+  await dropKept(context.home, state).catch((error: unknown) =>
+    context.log.warn({ machine: name, state, err: error }, "cannot let go of memory that was kept"),
+  );
   const { snapshots, damaged } = await readSnapshots(name, paths.directory);
   if (damaged.length > 0 || snapshots.some(({ memory }) => memory?.state === state)) return;
   await removeState(context.home, state).catch((error: unknown) =>

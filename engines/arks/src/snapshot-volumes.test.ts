@@ -69,7 +69,7 @@ beforeEach(async () => {
         { ...volume, id: two, slot: 1 },
       ],
     },
-    context: { volumes: snapshots.access(), log: { warn() {}, info() {} } },
+    context: { heldSnapshots: new Set(), volumes: snapshots.access(), log: { warn() {}, info() {} } },
   } as unknown as Machine;
 });
 afterEach(() => rm(home, { recursive: true, force: true }));
@@ -143,11 +143,30 @@ describe("volumes at one instant", () => {
   });
 });
 
+describe("while another is under way", () => {
+  it("its volumes' snapshots stay, and go once it is given up", async () => {
+    const first = await taken("fork-1");
+    const second = await taken("second");
+    await settleVolumes(machine);
+    assert.deepEqual([snapshots.there.size, await beside()], [4, [".fork-1.volumes", ".second.volumes"]]);
+    await record("second", second.volumes);
+    await second.keep();
+    await first.undo();
+    await settleVolumes(machine);
+    assert.deepEqual([...snapshots.there].sort(), second.volumes.map(({ snapshot }) => snapshot).sort());
+    assert.deepEqual(await beside(), []);
+  });
+});
+
 describe("after a crash", () => {
+  /** What was under way is so no longer. */
+  const die = () => machine.context.heldSnapshots.clear();
+
   it("those that no snapshot names go, and those that one names stay", async () => {
     const first = await taken("first");
     await record("first", first.volumes);
     await taken("second");
+    die();
     await settleVolumes(machine);
     assert.deepEqual([...snapshots.there].sort(), first.volumes.map(({ snapshot }) => snapshot).sort());
     assert.deepEqual(await beside(), []);
@@ -156,6 +175,7 @@ describe("after a crash", () => {
   it("those of a snapshot whose record is gone already go", async () => {
     const { volumes } = await taken("first");
     await writeIntent(machine, "first", namesOf(volumes));
+    die();
     await settleVolumes(machine);
     assert.deepEqual([snapshots.there.size, await beside()], [0, []]);
   });
@@ -163,6 +183,7 @@ describe("after a crash", () => {
   it("what cannot be removed now is the next time", async () => {
     await taken("first");
     snapshots.isGone = true;
+    die();
     await settleVolumes(machine);
     assert.deepEqual([snapshots.there.size, await beside()], [2, [".first.volumes"]]);
     assert.equal((await volumesOfSnapshots(home, "web")).length, 2);
@@ -183,6 +204,7 @@ describe("after a crash", () => {
     const { volumes } = await taken("first");
     await record("first", volumes);
     await writeFile(snapshotPaths(machine.paths.directory, "other").file, "{");
+    die();
     await settleVolumes(machine);
     assert.deepEqual([snapshots.there.size, await beside()], [2, [".first.volumes"]]);
   });
@@ -192,6 +214,7 @@ describe("after a crash", () => {
     await record("first", volumes);
     const nonsense = { version: 1, volumes: [{ volume: "../x", snapshot: volumes[0]?.snapshot }] };
     await writeFile(join(machine.paths.directory, "snapshots/.first.volumes"), JSON.stringify(nonsense));
+    die();
     await settleVolumes(machine);
     assert.equal(snapshots.there.size, 2);
   });

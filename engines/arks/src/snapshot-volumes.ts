@@ -47,6 +47,7 @@ export class VolumeInstant {
     if (instant.volumes.length > 0) {
       await ensureSnapshots(machine.paths.directory);
       await writeIntent(machine, stem, namesOf(instant.volumes));
+      for (const { snapshot } of instant.volumes) machine.context.heldSnapshots.add(snapshot);
     }
     return instant;
   }
@@ -69,6 +70,7 @@ export class VolumeInstant {
   async keep(): Promise<void> {
     this.#isOver = true;
     if (this.volumes.length > 0) await forgetIntent(this.#machine, this.#stem);
+    this.#letGo();
   }
 
   /** Unless they are kept. What cannot be removed now is later. */
@@ -80,6 +82,11 @@ export class VolumeInstant {
       context.log.warn({ machine: this.#machine.name, err: error }, "cannot give up its volumes' instant");
     });
     await dropVolumes(this.#machine, this.#stem, namesOf(this.volumes));
+    this.#letGo();
+  }
+
+  #letGo(): void {
+    for (const { snapshot } of this.volumes) this.#machine.context.heldSnapshots.delete(snapshot);
   }
 }
 
@@ -158,10 +165,11 @@ export function isIntent(name: string): boolean {
   return name.startsWith(".") && name.endsWith(suffix);
 }
 
-/** Removes what an earlier process left of volumes' snapshots that no snapshot of the machine names. */
+/** Removes what was left of volumes' snapshots that no snapshot of the machine names, and nobody here is about to. */
 export async function settleVolumes(machine: Machine): Promise<void> {
-  const { name, paths } = machine;
-  const intents = await readIntents(paths.directory);
+  const { name, paths, context } = machine;
+  const isHeld = ({ snapshot }: VolumeSnapshotName) => context.heldSnapshots.has(snapshot);
+  const intents = (await readIntents(paths.directory)).filter(({ volumes = [] }) => !volumes.some(isHeld));
   if (intents.length === 0) return;
   const { snapshots, damaged } = await readSnapshots(name, paths.directory);
   if (damaged.length > 0) return;

@@ -30,10 +30,12 @@ export interface Promised {
 
 /**
  * Refuses a machine whose memory could not be backed: tmpfs that fills up kills QEMU with SIGBUS,
- * and pages that running guests were promised but have not touched count as taken. MEMORY_SHORT.
+ * and pages that running guests were promised but have not touched count as taken. What it has in its place already
+ * is no longer needed. MEMORY_SHORT.
  */
 export async function admit(machine: Machine): Promise<void> {
-  await admitBytes(machine.context, machine.name, machine.file.memoryMiB * mebibyte, machine);
+  const { context, name, file } = machine;
+  await admitBytes(context, name, file.memoryMiB * mebibyte - allocatedMemory(file.id), machine);
 }
 
 /** Refuses a copy of that many bytes of a guest's memory in /dev/shm, for the same reasons. MEMORY_SHORT. */

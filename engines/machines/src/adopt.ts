@@ -14,8 +14,7 @@ export async function adoptRunning({ machines, log }: Context): Promise<void> {
   const found = findProcesses(all.map(({ file }) => file));
   await Promise.all(
     all.map(async (machine) => {
-      // Its guest may not know yet who it is.
-      if (machine.file.warming !== undefined) return await abandonWarm(machine);
+      if (machine.file.warming !== undefined) return await takeBack(machine);
       const process = found.get(machine.file.id) ?? findProcess(machine.file, machine.runtime.pid);
       if (process === undefined) return await noteEnd(machine);
       try {
@@ -28,6 +27,13 @@ export async function adoptRunning({ machines, log }: Context): Promise<void> {
       }
     }),
   );
+}
+
+/** Its guest may not know yet who it is. Where that cannot be done now, its next start does it. */
+async function takeBack(machine: Machine): Promise<void> {
+  await abandonWarm(machine).catch((error: unknown) => {
+    machine.context.log.error({ machine: machine.name, err: error }, "cannot take its first start back");
+  });
 }
 
 /** Its QEMU is gone: say why where it ended while nobody looked. */

@@ -56,6 +56,8 @@ export interface Context {
   reclaim(): Promise<void>;
   /** Layers that no file or record names yet. */
   held: Set<DiskBase>;
+  /** Volumes' snapshots that are being made, by id; no record names them yet. */
+  heldSnapshots: Set<string>;
   log: Log;
   programs: QemuPrograms;
   ssh: SshConnections;

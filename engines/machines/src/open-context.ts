@@ -63,6 +63,7 @@ export function openContext(options: MachinesOptions): { context: Context; keepe
     programs: new QemuPrograms(),
     ssh: new SshConnections(),
     held: new Set(),
+    heldSnapshots: new Set(),
     machines: new Map(),
     damaged: new Map(),
     hidden: new Set(),

@@ -121,15 +121,14 @@ async function giveUpOnFailure(machine: Machine, work: () => Promise<void>): Pro
 async function begin(machine: Machine, work: Work, incoming?: Incoming): Promise<void> {
   work.report({ phase: `${machine.state === "resuming" ? "resuming" : "starting"} ${machine.name}` });
   await giveUpOnFailure(machine, async () => {
-    const { qemu, verdict } = await prepareStart(machine, work, incoming);
+    const { qemu, verdict, placed } = await prepareStart(machine, work, incoming);
     if (incoming === undefined) return await launch(machine, qemu, verdict);
     const more = ["-incoming", "defer", "-S"];
     // A stream of this form does not say what machine it is of; the caller has compared that.
     if (incoming.deviceForm === "xen") more.push("-global", "migration.send-configuration=off");
     const groups = borrowed(incoming)?.gid ?? null;
-    await launchAndLoad(machine, work, incoming, () =>
-      launch(machine, qemu, verdict, { more, groups: groups === null ? [] : [groups] }),
-    );
+    const launchIt = () => launch(machine, qemu, verdict, { more, groups: groups === null ? [] : [groups] });
+    await launchAndLoad(machine, work, incoming, { placed, launchIt });
   });
 }
 
@@ -141,10 +140,9 @@ async function launchAndLoad(
   machine: Machine,
   work: Work,
   incoming: Incoming,
-  launchIt: () => Promise<void>,
+  { placed, launchIt }: { placed: boolean; launchIt(): Promise<void> },
 ): Promise<void> {
   const failed = new AbortController();
-  const placed = await place(machine, incoming);
   const signal = AbortSignal.any([work.signal, failed.signal]);
   const filling = placed ? Promise.resolve() : fill(machine, incoming, signal);
   filling.catch(() => undefined);
@@ -161,9 +159,10 @@ async function launchAndLoad(
   }
 }
 
-async function place({ file }: Machine, incoming: Incoming): Promise<boolean> {
+async function place({ file }: Machine, incoming: Incoming | undefined): Promise<boolean> {
   const ramPath = join(memoryDirectory(file.id), "ram");
-  if (!("fill" in incoming) || (await incoming.place?.(ramPath)) !== true) return false;
+  if (incoming === undefined || !("fill" in incoming)) return false;
+  if ((await incoming.place?.(ramPath)) !== true) return false;
   await giveTo(file.uid, ramPath, 0o600);
   return true;
 }
@@ -205,10 +204,10 @@ async function prepareStart(
   machine: Machine,
   work: Work,
   incoming: Incoming | undefined,
-): Promise<{ qemu: Qemu; verdict: AcceleratorVerdict }> {
+): Promise<{ qemu: Qemu; verdict: AcceleratorVerdict; placed: boolean }> {
   const { file } = machine;
   const frozen = borrowed(incoming)?.frozen ?? null;
-  if (frozen === null) await admit(machine);
+  if (incoming === undefined) await admit(machine);
   const { qemu, verdict } = await chooseQemu(machine, work.signal);
   await finishSwitch(machine);
   await finishReverts(machine, work.signal);
@@ -218,6 +217,9 @@ async function prepareStart(
   if (incoming === undefined && file.seedOfSource === true) await writeForkSeed(machine, work.signal);
   if (incoming === undefined && file.fresh === true) await machine.save({ fresh: undefined });
   await prepareFiles(machine, frozen === null ? "own" : "borrowed");
+  const placed = await place(machine, incoming);
+  // Not before: what it makes room by may be the very memory that is placed.
+  if (incoming !== undefined && frozen === null) await admit(machine);
   machine.run = {
     version: 1,
     startedAt: new Date().toISOString(),
@@ -233,7 +235,7 @@ async function prepareStart(
   };
   await serveVolumes(machine, work);
   work.signal.throwIfAborted();
-  return { qemu, verdict };
+  return { qemu, verdict, placed };
 }
 
 export const monitorSilent = "its monitor does not answer (is another program connected to qmp.sock?)";

@@ -25,6 +25,8 @@ export interface Core {
   readonly numbers: Numbers;
   /** In the order in which they were made: snapshots that are not in the manifest yet. */
   readonly marks: Mark[];
+  /** It is being set back to a snapshot: no instant of it is one that it was at. */
+  isReverting: boolean;
   /** Sizes of the manifest's map objects, by key. */
   readonly mapBytes: Map<string, number>;
   /** Objects that no manifest names any more, to be deleted. */

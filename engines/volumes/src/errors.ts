@@ -84,6 +84,11 @@ export const volumeErrors = {
     hint: "try again in a moment; a removal that was cut off ends when {source} is attached next",
     status: 409,
   },
+  VOLUME_REVERTING: {
+    message: 'volume "{id}" is being set back to a snapshot',
+    hint: "try again once it is",
+    status: 409,
+  },
   SNAPSHOT_NOT_FOUND: {
     message: 'volume "{id}" has no snapshot "{snapshot}"',
     hint: "see: skep vol show {id}",

@@ -1,7 +1,7 @@
 import { type Instant, instantOf } from "./capture.ts";
 import type { Core } from "./core.ts";
 import { fail } from "./errors.ts";
-import type { Manifest } from "./manifest.ts";
+import { type Manifest, mapKeys } from "./manifest.ts";
 import { isSnapshotId, mapNumber, newId } from "./paths.ts";
 
 /** The manifest lists them. */
@@ -28,11 +28,12 @@ export interface FrozenMark {
   version: number;
 }
 
-/** In one turn. VOLUME_ID, SNAPSHOT_EXISTS, SNAPSHOT_MANY. */
+/** In one turn. VOLUME_ID, VOLUME_REVERTING, SNAPSHOT_EXISTS, SNAPSHOT_MANY. */
 export function makeMark(core: Core, request: { name?: string; id?: string }): Mark {
   const { env, ownership, marks } = core;
   const { name = null, id = newId("snap", (bytes) => env.random(bytes)) } = request;
   if (!isSnapshotId(id)) throw fail("VOLUME_ID", { id: id.slice(0, 80) });
+  if (core.isReverting) throw fail("VOLUME_REVERTING", { id: core.id });
   const { Snapshots, VolumeSize: sizeBytes } = ownership.manifest;
   const others = [...Snapshots.map(({ Id, Name }) => ({ id: Id, name: Name })), ...marks];
   if (others.some((one) => one.id === id || (name !== null && one.name === name))) {
@@ -63,9 +64,9 @@ export function dropMark(core: Core, mark: Mark): void {
   if (at < 0) return;
   marks.splice(at, 1);
   if (mark.frozen === null) return;
-  const present = new Set(keysOf(ownership.manifest));
+  const present = new Set(mapKeys(ownership.manifest));
   const inline = mark.frozen.manifest.Map.Inline;
-  for (const key of keysOf(mark.frozen.manifest)) {
+  for (const key of mapKeys(mark.frozen.manifest)) {
     if (key in inline || present.has(key) || !key.startsWith(`${id}/`)) continue;
     if (!isKept(core, key)) garbage.add(key);
   }
@@ -73,7 +74,7 @@ export function dropMark(core: Core, mark: Mark): void {
 
 /** Keys of the map's objects that marks need. */
 export function markedKeys({ marks }: Core): string[] {
-  return marks.flatMap(({ frozen }) => (frozen === null ? [] : keysOf(frozen.manifest)));
+  return marks.flatMap(({ frozen }) => (frozen === null ? [] : mapKeys(frozen.manifest)));
 }
 
 /** Whether a snapshot, or a mark, that was taken while a map's object was in use may name it. */
@@ -83,8 +84,4 @@ export function isKept({ ownership, marks }: Core, key: string): boolean {
     ownership.manifest.Snapshots.some(({ Version }) => Version >= number) ||
     marks.some(({ frozen }) => frozen !== null && frozen.version >= number)
   );
-}
-
-function keysOf({ Map: { Base, Deltas } }: Manifest): string[] {
-  return Base === null ? Deltas : [Base, ...Deltas];
 }

@@ -252,6 +252,7 @@ async function recover(
     damage: damageOf(env, wal),
     numbers: { chunk: manifest.ObjectNum, map: manifest.BlockToObjectWALNum },
     marks: [],
+    isReverting: false,
     counters: {
       bytesWritten: 0,
       bytesRead: 0,

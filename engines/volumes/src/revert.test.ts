@@ -80,7 +80,7 @@ for (const [what, settings] of [
 }
 
 describe("a volume that is set back", () => {
-  it("has writes wait meanwhile, which come after it", () =>
+  it("has writes wait meanwhile, which come after it, and has no instant to be marked", () =>
     Scene.play(async (scene) => {
       const device = await scene.created();
       await device.write(0, "aaaa");
@@ -92,6 +92,7 @@ describe("a volume that is set back", () => {
       const writing = device.write(1, "c");
       await scene.sleep(10_000);
       assert.equal(await device.read(0, 4), "bbbb");
+      assert.throws(() => device.volume.mark(), code("VOLUME_REVERTING"));
       scene.server.isAbsent = false;
       await Promise.all([reverting, writing]);
       assert.equal(await device.read(0, 4), "acaa");

@@ -18,6 +18,15 @@ import { blockBytes } from "./types.ts";
  * SNAPSHOT_NOT_FOUND, VOLUME_DAMAGED: then nothing has changed.
  */
 export async function revertTo(core: Core, unreadable: Unreadable, snapshot: string): Promise<void> {
+  core.isReverting = true;
+  try {
+    await revert(core, unreadable, snapshot);
+  } finally {
+    core.isReverting = false;
+  }
+}
+
+async function revert(core: Core, unreadable: Unreadable, snapshot: string): Promise<void> {
   const { env, id, ownership, numbers, wal, overlay, counters } = core;
   if (!ownership.manifest.Snapshots.some(({ Id }) => Id === snapshot)) {
     throw fail("SNAPSHOT_NOT_FOUND", { id, snapshot: snapshot.slice(0, 80) });

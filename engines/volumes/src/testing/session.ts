@@ -21,6 +21,7 @@ const always = [
   "SNAPSHOT_NEEDED",
   "SNAPSHOT_NOT_FOUND",
   "VOLUME_OPEN",
+  "VOLUME_REVERTING",
   "VOLUME_SHRINK",
   "ABORT_ERR",
 ];
