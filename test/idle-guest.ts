@@ -86,11 +86,18 @@ async function freePort(): Promise<number> {
 /** Nobody listens there; a process that was killed may do so for a moment more. */
 export async function refused(port: number): Promise<void> {
   await eventually(
-    () =>
-      once(connect(port, "127.0.0.1"), "connect").then(
-        () => false,
-        (error: NodeJS.ErrnoException) => error.code === "ECONNREFUSED",
-      ),
+    async () => {
+      const socket = connect(port, "127.0.0.1");
+      try {
+        await once(socket, "connect");
+        return false;
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code === "ECONNREFUSED";
+      } finally {
+        // Otherwise it is reset when a killed process is gone at last, and nobody listens to that.
+        socket.destroy();
+      }
+    },
     () => `somebody listens on port ${port}`,
   );
 }
