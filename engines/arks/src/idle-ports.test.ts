@@ -11,23 +11,34 @@ import { HeldPorts } from "./idle-ports.ts";
 let guest: Server;
 let held: HeldPorts;
 let calls: number;
+/** Connections that skep made itself. */
+let own: Socket[];
 
 beforeEach(async () => {
-  guest = createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on("error", () => {});
-    void text(socket).then((said) => socket.end(`${said.length} ${said.slice(0, 5)}`));
-  });
-  guest.listen(0, "127.0.0.1");
-  await once(guest, "listening");
+  guest = await serve(0);
   calls = 0;
-  held = new HeldPorts(() => {
-    calls += 1;
+  own = [];
+  held = new HeldPorts({
+    onCall() {
+      calls += 1;
+    },
+    isOwn: ({ remotePort }) => own.some(({ localPort }) => localPort === remotePort),
   });
 });
 afterEach(() => {
   held.destroy();
   guest.close();
 });
+
+async function serve(port: number): Promise<Server> {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => {});
+    void text(socket).then((said) => socket.end(`${said.length} ${said.slice(0, 5)}`));
+  });
+  server.listen(port, "127.0.0.1");
+  await once(server, "listening");
+  return server;
+}
 
 const target = () => ({ host: "127.0.0.1", port: (guest.address() as AddressInfo).port });
 
@@ -53,7 +64,7 @@ describe("ports that are held", () => {
     await Promise.all(clients.map((client) => once(client, "connect")));
     while (calls < clients.length) await new Promise((resolve) => setTimeout(resolve, 5));
     assert.ok(held.isCalled);
-    held.release(port);
+    await held.release(port);
     held.handOn(port, target());
     const [first, ...others] = await Promise.all(answers);
     assert.equal(first, "3000000 xxxxx");
@@ -63,15 +74,57 @@ describe("ports that are held", () => {
     await assert.rejects(once(refused, "connect"), { code: "ECONNREFUSED" });
   });
 
+  it("are given up without a loss while many come, those included that were not accepted yet", async (t) => {
+    const port = await freePort();
+    await held.listen([port]);
+    const answers = Array.from({ length: 200 }, () => {
+      const client = call(port);
+      client.end("xyz");
+      return text(client);
+    });
+    // The kernel has them all then, of which a turn of the loop accepts one.
+    await new Promise((resolve) => setImmediate(resolve));
+    await held.release(port);
+    const next = await serve(port.hostPort);
+    t.after(() => next.close());
+    held.handOn(port, { host: "127.0.0.1", port: port.hostPort });
+    assert.deepEqual(new Set(await Promise.all(answers)), new Set(["3 xyz"]));
+    assert.equal(calls, answers.length);
+  });
+
   it("are free at once when they are released, for somebody else to listen on", async () => {
     const port = await freePort();
     await held.listen([port]);
-    held.release(port);
+    await held.release(port);
     const other = createServer().listen(port.hostPort, "127.0.0.1");
     await once(other, "listening");
     const [failed] = await held.listen([port]);
     assert.deepEqual([failed?.port, failed?.why], [port, "another program uses it"]);
     other.close();
+  });
+
+  it("are not called by skep itself, which waits as all others do", async () => {
+    const port = await freePort();
+    await held.listen([port]);
+    const check = call(port);
+    own.push(check);
+    const answer = text(check);
+    check.end("check");
+    await once(check, "connect");
+    await held.release(port);
+    assert.deepEqual([held.isCalled, calls], [false, 0]);
+    held.handOn(port, target());
+    assert.equal(await answer, "5 check");
+  });
+
+  it("stay free once they were given up, also where that was just when they were to be held", async () => {
+    const port = await freePort();
+    const listening = held.listen([port]);
+    held.destroy();
+    await assert.rejects(listening, { name: "AbortError" });
+    await assert.rejects(held.listen([port]), { name: "AbortError" });
+    const refused = call(port);
+    await assert.rejects(once(refused, "connect"), { code: "ECONNREFUSED" });
   });
 
   it("end whoever waits when nobody will answer, or the port is no longer the machine's", async () => {

@@ -1,12 +1,23 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Port } from "@skep/api/schemas";
 import { forwardName } from "@skep/machines";
 import { pipeTo } from "./idle-pipe.ts";
+import { acceptQueue } from "./idle-tcp.ts";
 
 /** Connections that wait for one machine at the same time. */
 const mostWaiting = 512;
+/** So long those are taken in that still come while a port is released; a flood of them has no end. */
+const drainLimitMs = 1000;
+
+export interface HeldPortsOptions {
+  /** Told of everybody who wants something from the machine. */
+  onCall(): void;
+  /** Whether such a connection is skep's own, which is kept as any other and wants nothing. */
+  isOwn(client: Socket): boolean;
+}
 
 interface Listener {
   port: Port;
@@ -22,14 +33,14 @@ export class HeldPorts {
   readonly #listeners = new Map<string, Listener>();
   readonly #waiting = new Map<string, Set<Socket>>();
   readonly #pipes = new Set<Socket>();
-  readonly #onCall: () => void;
+  readonly #options: HeldPortsOptions;
+  #destroyed = false;
 
-  /** `onCall` is told of everybody who wants something from the machine. */
-  constructor(onCall: () => void) {
-    this.#onCall = onCall;
+  constructor(options: HeldPortsOptions) {
+    this.#options = options;
   }
 
-  /** Has exactly these ports listened on; gives those that cannot be, with why. */
+  /** Has exactly these ports listened on; gives those that cannot be, with why. AbortError once destroyed. */
   async listen(ports: readonly Port[]): Promise<{ port: Port; why: string }[]> {
     const wanted = new Map(ports.map((port) => [forwardName(port), port]));
     for (const name of [...this.#listeners.keys()]) {
@@ -39,24 +50,38 @@ export class HeldPorts {
     for (const [name, port] of wanted) {
       if (this.#listeners.has(name)) continue;
       try {
-        const open = port.protocol === "tcp" ? this.#listenTcp(name, port) : this.#listenUdp(port);
-        this.#listeners.set(name, await open);
+        const opening = port.protocol === "tcp" ? this.#listenTcp(name, port) : this.#listenUdp(port);
+        const listener = await opening;
+        if (this.#destroyed) listener.close();
+        else this.#listeners.set(name, listener);
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         failed.push({ port, why: code === "EADDRINUSE" ? "another program uses it" : message });
       }
     }
+    if (this.#destroyed) throw new DOMException("the ports are given up", "AbortError");
     return failed;
   }
 
   get isCalled(): boolean {
-    return [...this.#waiting.values()].some((sockets) => sockets.size > 0);
+    const called = (client: Socket) => !this.#options.isOwn(client);
+    return [...this.#waiting.values()].some((sockets) => [...sockets].some(called));
   }
 
-  /** Frees a port at once, for the guest's QEMU to listen there; connections wait on. */
-  release(port: Port): void {
+  /** Frees a port, for the guest's QEMU to listen there; connections wait on, also those not accepted until now. */
+  async release(port: Port): Promise<void> {
     const name = forwardName(port);
-    this.#listeners.get(name)?.close();
+    const listener = this.#listeners.get(name);
+    if (listener === undefined) return;
+    if (port.protocol === "tcp") {
+      const end = { address: port.hostAddress, port: port.hostPort };
+      // A turn of the loop accepts one; a close in the turn that has found nobody resets nobody.
+      for (const limit = performance.now() + drainLimitMs; acceptQueue(end) > 0; await nextTurn()) {
+        if (performance.now() > limit) break;
+      }
+    }
+    if (this.#listeners.get(name) !== listener) return;
+    listener.close();
     this.#listeners.delete(name);
   }
 
@@ -82,8 +107,9 @@ export class HeldPorts {
     this.hangUp();
   }
 
-  /** As `close`, and ends what was handed on, too. */
+  /** As `close`, for good, and ends what was handed on, too. */
   destroy(): void {
+    this.#destroyed = true;
     this.close();
     for (const client of this.#pipes) client.resetAndDestroy();
   }
@@ -101,7 +127,7 @@ export class HeldPorts {
       this.#waiting.set(name, waiting.add(client));
       client.on("error", () => {}); // close follows
       client.once("close", () => waiting.delete(client));
-      this.#onCall();
+      if (!this.#options.isOwn(client)) this.#options.onCall();
     });
     server.maxConnections = mostWaiting;
     server.listen({ host: port.hostAddress, port: port.hostPort, exclusive: true });
@@ -115,7 +141,7 @@ export class HeldPorts {
     socket.bind({ address: port.hostAddress, port: port.hostPort, exclusive: true });
     await once(socket, "listening");
     socket.on("error", () => {});
-    socket.on("message", () => this.#onCall());
+    socket.on("message", () => this.#options.onCall());
     return { port, close: () => void socket.close() };
   }
 }

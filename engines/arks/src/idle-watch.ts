@@ -14,6 +14,9 @@ export const idleTimes: IdleTimes = {
   retryMs: { first: 60_000, longest: 3_600_000 },
 };
 
+/** What an attempt came to: somebody came meanwhile, or is there still, or it sleeps. */
+export type Outcome = "used" | "suspended";
+
 /** So often it is looked at in the time that it has to be idle for. */
 const looks = 8;
 
@@ -29,7 +32,7 @@ export async function watchIdle(
     signal,
     times,
     suspend,
-  }: { signal: AbortSignal; times: IdleTimes; suspend(signs: IdleSigns): Promise<void> },
+  }: { signal: AbortSignal; times: IdleTimes; suspend(signs: IdleSigns): Promise<Outcome> },
 ): Promise<void> {
   const { machine } = live;
   const signs = new IdleSigns(live);
@@ -58,8 +61,10 @@ export async function watchIdle(
     };
     if (!waits && now - usedAt >= afterMs) {
       try {
-        await suspend(signs);
+        const outcome = await suspend(signs);
         signal.throwIfAborted();
+        // Who called it off may have left no other sign.
+        if (outcome === "used") usedAt = performance.now();
         failure = null;
         failures = 0;
       } catch (error) {

@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Port } from "@skep/api/schemas";
 import { KeyedMutex, quietWork, type Work } from "@skep/base";
@@ -15,7 +16,7 @@ import {
 } from "@skep/machines";
 import { HeldPorts } from "./idle-ports.ts";
 import type { IdleSigns } from "./idle-signs.ts";
-import { type IdleTimes, idleTimes, watchIdle } from "./idle-watch.ts";
+import { type IdleTimes, idleTimes, type Outcome, watchIdle } from "./idle-watch.ts";
 
 const closeLimitMs = 10_000;
 /** After a machine could not be woken, whoever calls is turned away for so long. */
@@ -146,25 +147,25 @@ export class IdleKeeper implements AsyncDisposable {
   #forget(machine: Machine): void {
     const watch = this.#watches.get(machine);
     if (watch !== undefined) this.#unwatch(machine, watch);
-    this.#ports.get(machine)?.destroy();
-    this.#ports.delete(machine);
     this.#deafUntil.delete(machine);
+    this.#run(machine, () => this.#settle(machine));
   }
 
   /** Suspends it, unless it is used again meanwhile. */
-  async #suspend(machine: Machine, live: LiveMachine, signs: IdleSigns): Promise<void> {
+  async #suspend(machine: Machine, live: LiveMachine, signs: IdleSigns): Promise<Outcome> {
     const off = new AbortController();
     const done = this.#attempt(live, signs, off);
     this.#attempts.set(machine, { off, done });
     try {
-      await done;
+      return await done;
     } catch (error) {
       if (!off.signal.aborted) throw error;
       this.#options.log.info({ machine: machine.name }, "used again: not suspended");
+      return "used";
     }
   }
 
-  async #attempt(live: LiveMachine, signs: IdleSigns, off: AbortController): Promise<void> {
+  async #attempt(live: LiveMachine, signs: IdleSigns, off: AbortController): Promise<Outcome> {
     const { machine } = live;
     const { machines, log, suspend } = this.#options;
     const checkIdle = async () => {
@@ -172,19 +173,20 @@ export class IdleKeeper implements AsyncDisposable {
       if (machine.uses.inUse || live.console.isWatched || open > 0) off.abort();
       off.signal.throwIfAborted();
     };
-    const suspendIt = async (present: Machine) => {
-      if (present !== machine || machine.live !== live || machine.state !== "running") return;
+    const suspendIt = async (present: Machine): Promise<Outcome> => {
+      if (present !== machine || machine.live !== live || machine.state !== "running") return "used";
       await checkIdle();
       log.info({ machine: machine.name }, "idle: suspending");
       const signal = AbortSignal.any([off.signal, this.#over.signal]);
       await suspend(machine, quietWork(signal), async () => {
-        await this.#takePorts(live);
+        await this.#settling.run(machine.file.id, () => this.#takePorts(live, checkIdle));
         // Who comes from here on is held, and calls it off.
         await checkIdle();
       });
+      return "suspended";
     };
     try {
-      await machines.tend(machine.name, suspendIt);
+      return await machines.tend(machine.name, suspendIt);
     } finally {
       this.#attempts.delete(machine);
       await this.#settle(machine);
@@ -192,7 +194,8 @@ export class IdleKeeper implements AsyncDisposable {
   }
 
   #heldPorts(machine: Machine): HeldPorts {
-    const held = this.#ports.get(machine) ?? new HeldPorts(() => this.#called(machine));
+    const onCall = () => this.#called(machine);
+    const held = this.#ports.get(machine) ?? new HeldPorts({ onCall, isOwn: (one) => isOwn(machine, one) });
     this.#ports.set(machine, held);
     return held;
   }
@@ -208,12 +211,15 @@ export class IdleKeeper implements AsyncDisposable {
     }
   }
 
-  async #takePorts(live: LiveMachine): Promise<void> {
+  async #takePorts(live: LiveMachine, checkIdle: () => Promise<void>): Promise<void> {
     const { machine } = live;
+    this.#over.signal.throwIfAborted();
     machine.forwardsHeld = true;
     const held = this.#heldPorts(machine);
     const taken = [];
     for (const port of forwardsOf(machine)) {
+      // Whom QEMU has not accepted yet, it resets when it closes.
+      await checkIdle();
       await closeForward(live, port);
       taken.push(port);
       const [failed] = await held.listen(taken);
@@ -226,7 +232,10 @@ export class IdleKeeper implements AsyncDisposable {
     await this.#settling.run(machine.file.id, async () => {
       const { live, state } = machine;
       if (this.#attempts.has(machine)) return;
-      if (sleepsIdle(machine)) await this.#hold(machine);
+      if (isRemoved(machine)) {
+        this.#ports.get(machine)?.destroy();
+        this.#ports.delete(machine);
+      } else if (sleepsIdle(machine)) await this.#hold(machine);
       else if (live !== undefined && (state === "running" || state === "paused")) {
         if (machine.forwardsHeld || mend) await this.#giveBack(live);
       } else if (machine.atRest) {
@@ -255,7 +264,7 @@ export class IdleKeeper implements AsyncDisposable {
     const failed = [];
     for (const port of forwardsOf(machine)) {
       if (open.has(forwardName(port))) continue;
-      held.release(port);
+      await held.release(port);
       const opened = await openForwardSomewhere(live, port);
       if ("why" in opened) {
         failed.push(lost(port, opened.why));
@@ -289,8 +298,19 @@ export class IdleKeeper implements AsyncDisposable {
   }
 }
 
-function sleepsIdle({ state, file }: Machine): boolean {
-  return state === "suspended" && file.suspended?.idle === true;
+function sleepsIdle(machine: Machine): boolean {
+  const { state, file } = machine;
+  return state === "suspended" && file.suspended?.idle === true && !isRemoved(machine);
+}
+
+function isRemoved(machine: Machine): boolean {
+  return machine.context.machines.get(machine.name) !== machine;
+}
+
+/** As of its check. */
+function isOwn({ uses }: Machine, client: Socket): boolean {
+  const { remoteAddress = "", remotePort = 0, localAddress = "", localPort = 0 } = client;
+  return uses.isOwn({ address: remoteAddress, port: remotePort }, { address: localAddress, port: localPort });
 }
 
 function lost({ hostPort }: Port, why: string): string {

@@ -1,7 +1,6 @@
-import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Work } from "@skep/base";
-import { guestRun, type LiveMachine } from "@skep/machines";
+import { guestRun, type LiveMachine, processorSeconds } from "@skep/machines";
 import { agentIsThere } from "./standstill.ts";
 
 /** All of a first boot, emulated, beside other work. */
@@ -15,7 +14,6 @@ const quietShare = 0.15;
 const sampleMs = 3000;
 /** What never becomes quiet is not waited for. */
 const quietLimitMs = 120_000;
-const ticksPerSecond = 100;
 
 /**
  * Waits until a guest's first boot is over with all that belongs to it: its helper listens, cloud-init has ended,
@@ -74,17 +72,10 @@ async function systemdIsUp(live: LiveMachine, signal: AbortSignal): Promise<void
 
 async function quiet({ process }: LiveMachine, signal: AbortSignal): Promise<void> {
   const end = performance.now() + quietLimitMs;
-  for (let before = ticksOf(process.pid); performance.now() < end; ) {
+  for (let before = await processorSeconds(process.pid); performance.now() < end; ) {
     await sleep(sampleMs, undefined, { signal });
-    const now = ticksOf(process.pid);
-    if ((now - before) / ticksPerSecond < (quietShare * sampleMs) / 1000) return;
+    const now = await processorSeconds(process.pid);
+    if (now - before < (quietShare * sampleMs) / 1000) return;
     before = now;
   }
-}
-
-/** Processor time that a process has had (proc(5), utime and stime). */
-function ticksOf(pid: number): number {
-  const [, ...fields] = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ");
-  const [utime, stime] = (fields.at(-1) ?? "").split(" ").slice(11, 13);
-  return Number(utime) + Number(stime);
 }

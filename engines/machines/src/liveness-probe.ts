@@ -61,7 +61,7 @@ async function accepted(
 ): Promise<void> {
   const over = new AbortController();
   const socket = connect({ ...to, signal: AbortSignal.any([signal, over.signal]) });
-  live.machine.uses.ownConnection(socket);
+  live.machine.uses.ownConnection(socket, to);
   const closed = refusal(socket);
   closed.catch(() => undefined);
   const watch = async () => {
@@ -114,7 +114,7 @@ async function answered(
       if (status >= 200 && status < 400) resolve();
       else reject(new Error(`HTTP status ${status}`));
     });
-    request.once("socket", (socket) => machine.uses.ownConnection(socket));
+    request.once("socket", (socket) => machine.uses.ownConnection(socket, to));
     request.on("error", (error) => reject(refused(error)));
   });
 }

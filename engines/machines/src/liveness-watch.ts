@@ -10,7 +10,7 @@ const startIntervalMs = 5000;
 /**
  * Asks a guest again and again until the signal, and keeps what it says as the machine's `liveness`. Calls `told`
  * after every check that says something new, and after every one while the guest counts as failing. A guest that
- * stands still is not asked.
+ * stands still is not asked, nor one whose ports somebody else listens on.
  */
 export async function watchLiveness(
   live: LiveMachine,
@@ -21,10 +21,11 @@ export async function watchLiveness(
   const { machine } = live;
   machine.liveness = liveness("waiting");
   for (;;) {
-    const { state, transitions } = machine;
-    const why = state === "running" ? await probe(live, check, signal) : undefined;
-    // What was stopped meanwhile says nothing of the guest.
-    if (state !== "running" || machine.transitions !== transitions) {
+    const { state, transitions, forwardsHeld } = machine;
+    const isAsked = state === "running" && !forwardsHeld;
+    const why = isAsked ? await probe(live, check, signal) : undefined;
+    // What was stopped meanwhile, or found its port closed or held, says nothing of the guest.
+    if (!isAsked || machine.forwardsHeld || machine.transitions !== transitions) {
       machine.liveness = { ...(machine.liveness ?? liveness("waiting")), failures: 0 };
     } else if (note(live, check, why)) await told();
     signal.throwIfAborted();

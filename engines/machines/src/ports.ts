@@ -1,5 +1,5 @@
 import type { Port, PortRequest } from "@skep/api/schemas";
-import type { Context } from "./context.ts";
+import { allFiles, type Context } from "./context.ts";
 import { fail } from "./errors.ts";
 import { closeForward, forwardName, openForward } from "./forwards.ts";
 import { chooseFreePort, type PortOwner, settlePorts } from "./host-ports.ts";
@@ -12,8 +12,7 @@ const attempts = 3;
 /** Which other machine publishes a port of this host. */
 export function portOwner(context: Context, except?: Machine): PortOwner {
   return (number, protocol) => {
-    const files = [...context.machines.values()].map((machine) => machine.file);
-    for (const file of [...files, ...context.pending]) {
+    for (const file of allFiles(context)) {
       if (file === except?.file) continue;
       const { ports, telnetPort, name } = file;
       if (protocol === "tcp" && telnetPort === number) return name;

@@ -160,7 +160,7 @@ export class SshConnections implements AsyncDisposable {
     }
     const privateKey = await readFile((await guest.context.ownKeys()).path);
     const { name, uses, paths } = guest;
-    const onSocket = (socket: Socket) => uses?.ownConnection(socket);
+    const onSocket = (socket: Socket) => uses?.ownConnection(socket, address);
     return { name, ...address, user, privateKey, knownHosts: paths.knownHosts, onSocket };
   }
 }

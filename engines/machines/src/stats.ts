@@ -4,9 +4,7 @@ import type { MachineStats } from "@skep/api/schemas";
 import { allocatedBytes } from "./disk.ts";
 import { fail } from "./errors.ts";
 import type { Machine } from "./machine.ts";
-
-/** Clock ticks a second in /proc/<pid>/stat; 100 on every Linux that QEMU runs on. */
-const ticksPerSecond = 100;
+import { processorSeconds } from "./processor-time.ts";
 
 /** One sample of what a running machine uses; rates come from two. */
 export async function machineStats(machine: Machine): Promise<MachineStats> {
@@ -33,16 +31,12 @@ export async function machineStats(machine: Machine): Promise<MachineStats> {
 
 async function processUsage(pid: number): Promise<Pick<MachineStats, "cpuSeconds" | "memoryResidentBytes">> {
   try {
-    const [stat, status] = await Promise.all([
-      readFile(`/proc/${pid}/stat`, "utf8"),
+    const [cpuSeconds, status] = await Promise.all([
+      processorSeconds(pid),
       readFile(`/proc/${pid}/status`, "utf8"),
     ]);
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const resident = /^VmRSS:\s+(\d+) kB/m.exec(status);
-    return {
-      cpuSeconds: (Number(fields[11]) + Number(fields[12])) / ticksPerSecond,
-      memoryResidentBytes: Number(resident?.[1] ?? 0) * 1024,
-    };
+    return { cpuSeconds, memoryResidentBytes: Number(resident?.[1] ?? 0) * 1024 };
   } catch {
     return { cpuSeconds: 0, memoryResidentBytes: 0 }; // no /proc (macOS)
   }

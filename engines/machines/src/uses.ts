@@ -4,11 +4,17 @@ import type { Socket } from "node:net";
 export const timeWaitMs = 60_000;
 const spareMs = 5000;
 
+/** One end of a TCP connection over IPv4. */
+interface End {
+  address: string;
+  port: number;
+}
+
 /** Who works with a machine's guest: what tells an idle one from one that is used. */
 export class Uses {
   #count = 0;
   #endedAt = performance.now();
-  readonly #ownPorts = new Set<number>();
+  readonly #own = new Map<string, Socket>();
 
   /** Somebody uses it, until what this gives back is called. */
   begin(): () => void {
@@ -40,23 +46,31 @@ export class Uses {
     return this.#endedAt;
   }
 
-  /** A connection to one of its forwards that is our own, as of a check, and nobody's use of it. */
-  ownConnection(socket: Socket): void {
+  /** A connection to one of its forwards that is just being made and our own, as of a check: nobody's use of it. */
+  ownConnection(socket: Socket, to: { host: string; port: number }): void {
     const note = () => {
-      const port = socket.localPort;
-      if (port === undefined) return;
-      this.#ownPorts.add(port);
+      const { localAddress: address, localPort: port } = socket;
+      if (address === undefined || port === undefined) return;
+      const name = nameOf({ address, port }, { address: to.host, port: to.port });
+      this.#own.set(name, socket);
+      const forget = () => {
+        if (this.#own.get(name) === socket) this.#own.delete(name);
+      };
       // The host remembers it for a while after its end.
-      const forget = () => setTimeout(() => this.#ownPorts.delete(port), timeWaitMs + spareMs).unref();
-      if (socket.destroyed) forget();
-      else socket.once("close", forget);
+      const later = () => setTimeout(forget, timeWaitMs + spareMs).unref();
+      if (socket.destroyed) later();
+      else socket.once("close", later);
     };
-    if (socket.connecting) socket.once("connect", note);
-    else note();
+    // In the very tick in which it sets out and has a port: whoever sees it on this host must not count it.
+    process.nextTick(note);
   }
 
-  /** Local ports of our own connections to its forwards, also of those that ended within the last minute. */
-  get ownPorts(): ReadonlySet<number> {
-    return this.#ownPorts;
+  /** Whether that is a connection of our own to one of its forwards, or one that ended within the last minute. */
+  isOwn(from: End, to: End): boolean {
+    return this.#own.has(nameOf(from, to));
   }
+}
+
+function nameOf(from: End, to: End): string {
+  return `${from.address}:${from.port} ${to.address}:${to.port}`;
 }

@@ -1,0 +1,79 @@
+import { closeSync, openSync, readSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+
+/** The kernel's clock ticks in /proc; 100 a second on every Linux that QEMU runs on. */
+const ticksPerSecond = 100;
+const timeWait = "06";
+const closed = "07";
+const listening = "0A";
+
+/** Over IPv4. */
+export interface End {
+  address: string;
+  port: number;
+}
+
+export interface HostConnection {
+  /** This host's end. */
+  from: End;
+  to: End;
+  /** `ended`: it was closed from here, and is only remembered. */
+  state: "open" | "ended";
+  /** How much longer it is remembered. */
+  leftMs: number;
+}
+
+/** TCP connections of this host over IPv4, also where a program of it has them on an IPv6 socket. */
+export async function hostConnections(): Promise<HostConnection[]> {
+  const tables = await Promise.all(
+    ["/proc/net/tcp", "/proc/net/tcp6"].map((path) => readFile(path, "utf8").catch(() => "")),
+  );
+  return tables.flatMap(parseConnections);
+}
+
+/** The rows of /proc/net/tcp or tcp6 (Linux, Documentation/networking/proc_net_tcp.rst). */
+export function parseConnections(table: string): HostConnection[] {
+  return table.split("\n").flatMap((line) => {
+    const [, from, to, state, , timer] = line.trim().split(/\s+/);
+    const [here, there] = [parseEnd(from), parseEnd(to)];
+    if (here === undefined || there === undefined || state === listening || state === closed) return [];
+    const left = Number.parseInt(timer?.split(":")[1] ?? "", 16);
+    const leftMs = state === timeWait ? (left * 1000) / ticksPerSecond : 0;
+    return [{ from: here, to: there, state: state === timeWait ? "ended" : "open", leftMs }];
+  });
+}
+
+/**
+ * How many connections the kernel has for who listens there that were not accepted yet; they are reset when it
+ * closes. At once, so that hardly one can come between this and a close. 0 where nobody listens.
+ */
+export function acceptQueue(listener: End): number {
+  const row = new RegExp(` ${formatEnd(listener)} 00000000:0000 ${listening} [0-9A-F]{8}:([0-9A-F]{8}) `);
+  const file = openSync("/proc/net/tcp", "r");
+  try {
+    const part = Buffer.alloc(16_384);
+    // Listeners come first, before what may be very many connections.
+    for (let table = ""; ; ) {
+      const bytes = readSync(file, part);
+      table += part.toString("latin1", 0, bytes);
+      const [, queued] = row.exec(table) ?? [];
+      if (queued !== undefined) return Number.parseInt(queued, 16);
+      if (bytes === 0) return 0;
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** `0100007F:1F90`: the address as this processor has it in memory, lowest byte first. Undefined: not IPv4. */
+function parseEnd(end: string | undefined): End | undefined {
+  const [, hex, port] = /^(?:0{16}FFFF0000)?([0-9A-F]{8}):([0-9A-F]{4})$/.exec(end ?? "") ?? [];
+  if (hex === undefined || port === undefined) return undefined;
+  const address = [...Buffer.from(hex, "hex").reverse()].join(".");
+  return { address, port: Number.parseInt(port, 16) };
+}
+
+function formatEnd({ address, port }: End): string {
+  const hex = Buffer.from(address.split(".").map(Number)).reverse().toString("hex");
+  return `${hex}:${port.toString(16).padStart(4, "0")}`.toUpperCase();
+}
