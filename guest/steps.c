@@ -201,6 +201,16 @@ static int instance(const struct step *s) {
   return error ? error : put_text("/var/lib/cloud/data/instance-id", line, bytes, 0644);
 }
 
+// Since OpenSSH 9.8, which has a program of its own for that, connections are served with the keys of sshd's start.
+static int sshd_keeps_keys(void) {
+  static const char *const session[] = {
+    "/usr/lib/openssh/sshd-session", "/usr/lib/ssh/sshd-session",
+    "/usr/libexec/openssh/sshd-session", "/usr/libexec/sshd-session",
+  };
+  for (size_t i = 0; i < sizeof session / sizeof *session; i++) if (!access(session[i], X_OK)) return 1;
+  return 0;
+}
+
 static int reload_sshd(const struct step *s) {
   (void)s;
   IN_KERNEL;
@@ -210,7 +220,8 @@ static int reload_sshd(const struct step *s) {
   if (pid <= 1) return EINVAL;
   snprintf(path, sizeof path, "/proc/%d/comm", pid);
   if (get(path, text, sizeof text) < 0 || strcmp(text, "sshd\n")) return SKIPPED; // it has ended since
-  return kill(pid, SIGHUP) ? errno : 0;
+  // A reload closes its port for a moment.
+  return sshd_keeps_keys() && kill(pid, SIGHUP) ? errno : 0;
 }
 
 const struct verb verbs[] = {
