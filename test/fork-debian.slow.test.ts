@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -8,6 +10,8 @@ import { eventually, Installation } from "./support.ts";
 /** An emulated guest on a machine that does something else as well. */
 const patience = { timeout: 30 * 60_000 };
 const copies = ["web-1", "web-2"];
+/** After which a guest's helper has its services go on by itself. */
+const helperLeaseSeconds = 120;
 const userData = `#cloud-config
 runcmd:
   - [sh, -c, "echo ran >> /var/lib/skep-test-ran"]
@@ -91,6 +95,29 @@ describe("copies of a Debian guest", patience, () => {
       one.slice(alike).filter((bytes) => later.has(bytes)),
       [],
     );
+  });
+
+  it("are none when skepd dies meanwhile, and the machine's services go on at once", async () => {
+    const tick = "while sleep 0.1; do read -r up _ </proc/uptime; echo $up; done >/dev/shm/ticks";
+    await guest("web", `sudo systemd-run --quiet sh -c '${tick}'`);
+    const { id } = await skep.machine("web");
+    const held = join(skep.runtime, id.slice(0, 8), "services-held");
+    const child = skep.spawn(["fork", "web", "-n", "2", "--prefix", "lost"]);
+    const ended = once(child, "close");
+    await eventually(
+      () => existsSync(held),
+      () => "its services were never held",
+    );
+    await skep.killDaemon();
+    await ended;
+    assert.deepEqual(
+      (await skep.machines()).map(({ name }) => name),
+      ["web", ...copies],
+    );
+    const ticks = (await guest("web", "cat /dev/shm/ticks")).split("\n").map(Number);
+    const longest = Math.max(...ticks.slice(1).map((at, index) => at - (ticks[index] as number)));
+    assert.ok(longest < helperLeaseSeconds / 2, `they stood still for ${longest} s of the guest's time`);
+    assert.ok(!existsSync(held));
   });
 
   it("keep their identity when they boot again, and cloud-init runs nothing twice", async () => {
