@@ -66,7 +66,6 @@ export const openEngines: DaemonOptions["openEngines"] = async ({ home, runtime,
     },
     async [Symbol.asyncDispose]() {
       await recovered;
-      await states.templates[Symbol.asyncDispose]();
       await states[Symbol.asyncDispose]();
       await storage[Symbol.asyncDispose]();
       await machines.close();

@@ -1,5 +1,5 @@
 import { appendFile } from "node:fs/promises";
-import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ForkedMachine, IdentityStep } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 import { type LiveMachine, launchIncoming, type Machine } from "@skep/machines";
@@ -7,6 +7,7 @@ import type { HelperStep } from "@skep/qmp";
 import { differences } from "./compat.ts";
 import { failFork } from "./fork-errors.ts";
 import type { ForkSource } from "./fork-source.ts";
+import { heard } from "./heard.ts";
 import { hostRecord } from "./host-record.ts";
 import {
   closingRequest,
@@ -25,7 +26,7 @@ import type { Reach } from "./standstill.ts";
 
 /** A copy among many on a busy host, all of it emulated. */
 const identityLimitMs = 90_000;
-/** QEMU knows who listens as soon as the guest runs. */
+/** For `heard`, of one among many that begin at once. */
 const listenLimitMs = 2000;
 const keptMac: IdentityStep = {
   step: "mac",
@@ -120,7 +121,10 @@ async function giveIdentity(
   asked.catch(() => undefined); // whoever awaits it may fail before
   await nextTurn(); // it is written by now
   await qmp.execute("cont");
-  let answers = await answered(asked, live, source.file.name);
+  const unheard = () => {
+    throw failFork("FORK_HELPER", { machine: source.file.name, why: "nothing in it listens" });
+  };
+  let answers = await heard(asked, { live, limitMs: listenLimitMs, unheard });
   if (waitsForKey(answers)) {
     const key = await makeHostKey("rsa");
     keys.push(key);
@@ -148,19 +152,4 @@ async function keepIdentity(
   const { name } = machine;
   const why = synced?.why ?? "";
   throw failFork("FORK_IDENTITY", { name, machine: source.file.name, step: "sync", why });
-}
-
-/** What the helper answers, or FORK_HELPER soon where the guest, which came out of a state, has none. */
-async function answered<T>(asked: Promise<T>, live: LiveMachine, machine: string): Promise<T> {
-  const over = new AbortController();
-  const lacking = sleep(listenLimitMs, undefined, { signal: over.signal }).then(async () => {
-    if (await live.hasHelper()) return await asked;
-    throw failFork("FORK_HELPER", { machine, why: "nothing in it listens" });
-  });
-  lacking.catch(() => undefined);
-  try {
-    return await Promise.race([asked, lacking]);
-  } finally {
-    over.abort();
-  }
 }

@@ -12,10 +12,11 @@ import { fail } from "./errors.ts";
 import type { Frozen, FrozenMachines } from "./frozen.ts";
 import { announceHold, forgetHold } from "./hold.ts";
 import { hostRecord } from "./host-record.ts";
-import { copyMemory, ramOf, together } from "./memory-copy.ts";
+import { copyMemory, ramOf } from "./memory-copy.ts";
 import { deviceForm, readDevices } from "./migration.ts";
 import { newStateId } from "./paths.ts";
 import { agentIsThere, flush, isGone, type Reach, savedMachine, whileStill } from "./standstill.ts";
+import { together } from "./together.ts";
 
 const mebibyte = 1024 ** 2;
 

@@ -5,6 +5,7 @@ import { type IdleThreads, MemoryThreads, type Piece } from "./memory-threads.ts
 import { ownPages } from "./own-pages.ts";
 import { checkMemoryFile } from "./pack.ts";
 import { populatedRanges, type Range, without } from "./ranges.ts";
+import { together } from "./together.ts";
 
 const mebibyte = 1024 ** 2;
 
@@ -117,12 +118,4 @@ class BorrowedCopy implements MemoryCopy {
 
 function* piecesOf(ranges: Iterable<Range>): Generator<Piece> {
   for (const { start, end } of ranges) yield { from: start, to: start, bytes: end - start };
-}
-
-/** Does both at once, and fails with the first that failed once both are over: neither goes on unwatched. */
-export async function together<A, B>(one: () => Promise<A>, other: () => Promise<B>): Promise<[A, B]> {
-  const [first, second] = await Promise.allSettled([one(), other()]);
-  if (first.status === "rejected") throw first.reason;
-  if (second.status === "rejected") throw second.reason;
-  return [first.value, second.value];
 }

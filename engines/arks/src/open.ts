@@ -210,6 +210,7 @@ class HomeStates implements States {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#idle[Symbol.asyncDispose]();
+    await this.templates[Symbol.asyncDispose]();
     await this.#frozen[Symbol.asyncDispose]();
   }
 

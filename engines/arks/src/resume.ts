@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Work } from "@skep/base";
 import { SkepError } from "@skep/base";
 import {
@@ -14,19 +14,21 @@ import { hasHelperPort } from "./compat.ts";
 import { unpackDevice } from "./device.ts";
 import { fail } from "./errors.ts";
 import type { FrozenMachines } from "./frozen.ts";
+import { heard } from "./heard.ts";
 import { checkFits, hostRecord } from "./host-record.ts";
 import { readManifest } from "./manifest.ts";
 import { hasConfiguration, loadDevices } from "./migration.ts";
 import { stateDirectory } from "./paths.ts";
 import { releaseState } from "./snapshot-uses.ts";
 import type { Reach } from "./standstill.ts";
+import { together } from "./together.ts";
 import type { StateManifest } from "./types.ts";
 import { unpackMemory } from "./unpack.ts";
 
 const mebibyte = 1024 ** 2;
 /** On a busy host. */
 const clockLimitMs = 10_000;
-/** QEMU knows who listens as soon as the guest runs. */
+/** For `heard`: it was there when the state was saved. */
 const listenLimitMs = 500;
 
 /**
@@ -86,10 +88,16 @@ export async function resumeMachine(
     throw error;
   }
   await reach("running");
-  await giveUp(machine, suspended.state);
   const live = machine.live;
-  if (await going?.clockSet) return machine.setReady("helper");
-  if (live === undefined || !suspended.agent) return;
+  const [clockSet] = await together(
+    async () => {
+      const isSet = (await going?.clockSet) === true;
+      if (isSet) machine.setReady("helper");
+      return isSet;
+    },
+    () => giveUp(machine, suspended.state),
+  );
+  if (clockSet || live === undefined || !suspended.agent) return;
   if (!(await setClock(live, work.signal))) {
     work.note(`the agent of ${machine.name} does not answer: its clock is where it was`);
   }
@@ -143,21 +151,8 @@ async function goOn(live: LiveMachine, hasPort: boolean): Promise<Going> {
   );
   await nextTurn(); // it is written by now
   await live.qmp.execute("cont");
-  return { clockSet: clockSet === undefined ? Promise.resolve(false) : answered(live, clockSet) };
-}
-
-/** False soon where nothing listens in the guest. */
-async function answered(live: LiveMachine, clockSet: Promise<boolean>): Promise<boolean> {
-  const over = new AbortController();
-  const lacking = sleep(listenLimitMs, undefined, { signal: over.signal }).then(async () =>
-    (await live.hasHelper()) ? await clockSet : false,
-  );
-  lacking.catch(() => undefined);
-  try {
-    return await Promise.race([clockSet, lacking]);
-  } finally {
-    over.abort();
-  }
+  if (clockSet === undefined) return { clockSet: Promise.resolve(false) };
+  return { clockSet: heard(clockSet, { live, limitMs: listenLimitMs, unheard: () => false }) };
 }
 
 async function load(live: LiveMachine, state: Uint8Array, signal: AbortSignal): Promise<void> {
