@@ -6,6 +6,7 @@ import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import type { Port } from "@skep/api/schemas";
 import { HeldPorts } from "./idle-ports.ts";
+import { acceptQueue } from "./idle-tcp.ts";
 
 /** What a guest's server would be: tells what it was sent, once that has ended. */
 let guest: Server;
@@ -40,7 +41,7 @@ async function serve(port: number): Promise<Server> {
   return server;
 }
 
-const target = () => ({ host: "127.0.0.1", port: (guest.address() as AddressInfo).port });
+const target = () => ({ hostAddress: "127.0.0.1", hostPort: (guest.address() as AddressInfo).port });
 
 async function freePort(protocol: Port["protocol"] = "tcp"): Promise<Port> {
   const server = createServer().listen(0, "127.0.0.1");
@@ -87,9 +88,23 @@ describe("ports that are held", () => {
     await held.release(port);
     const next = await serve(port.hostPort);
     t.after(() => next.close());
-    held.handOn(port, { host: "127.0.0.1", port: port.hostPort });
+    held.handOn(port, port);
     assert.deepEqual(new Set(await Promise.all(answers)), new Set(["3 xyz"]));
     assert.equal(calls, answers.length);
+  });
+
+  it("are handed on one at a time, for QEMU's own queue is short", async () => {
+    const port = await freePort();
+    await held.listen([port]);
+    const { hostAddress: address, hostPort } = target();
+    const queues: Promise<number>[] = [];
+    guest.on("connection", () => queues.push(acceptQueue({ address, port: hostPort })));
+    const answers = Array.from({ length: 20 }, () => text(call(port).end("xyz")));
+    while (calls < answers.length) await new Promise((resolve) => setTimeout(resolve, 5));
+    held.handOn(port, target());
+    await Promise.all(answers);
+    const longest = Math.max(...(await Promise.all(queues)));
+    assert.ok(longest <= 1, `${longest} were in its queue`);
   });
 
   it("are free at once when they are released, for somebody else to listen on", async () => {
@@ -150,7 +165,7 @@ describe("ports that are held", () => {
     const error = once(client.resume(), "error");
     while (calls < 1) await new Promise((resolve) => setTimeout(resolve, 5));
     const nobody = await freePort();
-    held.handOn(port, { host: "127.0.0.1", port: nobody.hostPort });
+    held.handOn(port, nobody);
     assert.equal(((await error)[0] as NodeJS.ErrnoException).code, "ECONNRESET");
   });
 

@@ -1,7 +1,7 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import type { Port } from "@skep/api/schemas";
 import { forwardName } from "@skep/machines";
 import { pipeTo } from "./idle-pipe.ts";
@@ -10,7 +10,10 @@ import { acceptQueue } from "./idle-tcp.ts";
 /** Connections that wait for one machine at the same time. */
 const mostWaiting = 512;
 /** So long those are taken in that still come while a port is released; a flood of them has no end. */
-const drainLimitMs = 1000;
+const drainLimitMs = 3000;
+/** How often it is looked whether QEMU has accepted a connection, and how long. */
+const acceptPollMs = 2;
+const acceptLimitMs = 1000;
 
 export interface HeldPortsOptions {
   /** Told of everybody who wants something from the machine. */
@@ -21,6 +24,8 @@ export interface HeldPortsOptions {
 
 interface Listener {
   port: Port;
+  /** How many connections so far. */
+  accepted: number;
   /** The port is free when this returns; what was accepted stays. */
   close(): void;
 }
@@ -73,26 +78,30 @@ export class HeldPorts {
     const name = forwardName(port);
     const listener = this.#listeners.get(name);
     if (listener === undefined) return;
-    if (port.protocol === "tcp") {
-      const end = { address: port.hostAddress, port: port.hostPort };
-      // A turn of the loop accepts one; a close in the turn that has found nobody resets nobody.
-      for (const limit = performance.now() + drainLimitMs; acceptQueue(end) > 0; await nextTurn()) {
-        if (performance.now() > limit) break;
-      }
-    }
+    // A turn of the loop accepts one, and a close resets those who are next: it follows at once upon a whole turn
+    // that has found nobody.
+    const limit = performance.now() + drainLimitMs;
+    let before: number;
+    await nextTurn();
+    do {
+      before = listener.accepted;
+      await nextTurn();
+    } while (listener.accepted > before && performance.now() < limit);
     if (this.#listeners.get(name) !== listener) return;
     listener.close();
     this.#listeners.delete(name);
   }
 
-  /** Hands the connections that wait for a port on to where the guest is reached now. */
-  handOn(port: Port, to: { host: string; port: number }): void {
+  /** Hands the connections that wait for a port on to the one where the guest is reached now. */
+  handOn(port: Port, to: Pick<Port, "hostAddress" | "hostPort">): void {
     const name = forwardName(port);
-    for (const client of this.#waiting.get(name) ?? []) {
-      this.#pipes.add(client);
-      void pipeTo(client, to).finally(() => this.#pipes.delete(client));
-    }
+    const clients = [...(this.#waiting.get(name) ?? [])];
     this.#waiting.delete(name);
+    for (const client of clients) {
+      this.#pipes.add(client);
+      client.once("close", () => this.#pipes.delete(client));
+    }
+    void passOn(clients, to);
   }
 
   /** Ends the connections that wait: nobody will answer them. */
@@ -122,7 +131,9 @@ export class HeldPorts {
   }
 
   async #listenTcp(name: string, port: Port): Promise<Listener> {
+    const listener = { port, accepted: 0, close: () => void server.close() };
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
+      listener.accepted += 1;
       const waiting = this.#waiting.get(name) ?? new Set();
       this.#waiting.set(name, waiting.add(client));
       client.on("error", () => {}); // close follows
@@ -133,7 +144,7 @@ export class HeldPorts {
     server.listen({ host: port.hostAddress, port: port.hostPort, exclusive: true });
     await once(server, "listening");
     server.on("error", () => {}); // a connection that could not be accepted
-    return { port, close: () => void server.close() };
+    return listener;
   }
 
   async #listenUdp(port: Port): Promise<Listener> {
@@ -142,6 +153,19 @@ export class HeldPorts {
     await once(socket, "listening");
     socket.on("error", () => {});
     socket.on("message", () => this.#options.onCall());
-    return { port, close: () => void socket.close() };
+    return { port, accepted: 0, close: () => void socket.close() };
+  }
+}
+
+/** One at a time: QEMU listens with a queue of one, and who finds it full is heard after a second or more. */
+async function passOn(clients: Socket[], to: Pick<Port, "hostAddress" | "hostPort">): Promise<void> {
+  const listener = { address: to.hostAddress, port: to.hostPort };
+  const host = to.hostAddress === "0.0.0.0" ? "127.0.0.1" : to.hostAddress;
+  for (const client of clients) {
+    for (const limit = performance.now() + acceptLimitMs; (await acceptQueue(listener)) > 0; ) {
+      if (performance.now() > limit) break;
+      await sleep(acceptPollMs);
+    }
+    if (!client.destroyed) await pipeTo(client, { host, port: to.hostPort });
   }
 }

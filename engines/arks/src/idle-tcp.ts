@@ -1,5 +1,4 @@
-import { closeSync, openSync, readSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 
 /** The kernel's clock ticks in /proc; 100 a second on every Linux that QEMU runs on. */
 const ticksPerSecond = 100;
@@ -43,25 +42,17 @@ export function parseConnections(table: string): HostConnection[] {
   });
 }
 
-/**
- * How many connections the kernel has for who listens there that were not accepted yet; they are reset when it
- * closes. At once, so that hardly one can come between this and a close. 0 where nobody listens.
- */
-export function acceptQueue(listener: End): number {
+/** How many connections the kernel has for who listens there that were not accepted yet. 0 where nobody listens. */
+export async function acceptQueue(listener: End): Promise<number> {
   const row = new RegExp(` ${formatEnd(listener)} 00000000:0000 ${listening} [0-9A-F]{8}:([0-9A-F]{8}) `);
-  const file = openSync("/proc/net/tcp", "r");
-  try {
-    const part = Buffer.alloc(16_384);
-    // Listeners come first, before what may be very many connections.
-    for (let table = ""; ; ) {
-      const bytes = readSync(file, part);
-      table += part.toString("latin1", 0, bytes);
-      const [, queued] = row.exec(table) ?? [];
-      if (queued !== undefined) return Number.parseInt(queued, 16);
-      if (bytes === 0) return 0;
-    }
-  } finally {
-    closeSync(file);
+  await using file = await open("/proc/net/tcp");
+  // Listeners come first, before what may be very many connections.
+  for (let table = ""; ; ) {
+    const { bytesRead, buffer } = await file.read();
+    table += buffer.toString("latin1", 0, bytesRead);
+    const [, queued] = row.exec(table) ?? [];
+    if (queued !== undefined) return Number.parseInt(queued, 16);
+    if (bytesRead === 0) return 0;
   }
 }
 

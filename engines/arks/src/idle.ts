@@ -270,8 +270,7 @@ export class IdleKeeper implements AsyncDisposable {
         failed.push(lost(port, opened.why));
         continue;
       }
-      const { hostAddress, hostPort } = opened.open;
-      held.handOn(port, { host: hostAddress === "0.0.0.0" ? "127.0.0.1" : hostAddress, port: hostPort });
+      held.handOn(port, opened.open);
     }
     machine.forwardsHeld = false;
     held.close();
