@@ -1,10 +1,10 @@
 /** What is measured in `npm run bench:objects`, each a process of its own on the same disk. */
 import { type ChildProcess, fork, spawn } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openAccounts } from "@skep/accounts";
+import { freePort } from "@skep/base/testing";
 import { passingBytesEnvironment, passingBytesFlags } from "@skep/daemon";
 import { startRadosgw } from "@skep/objects/radosgw";
 import { SigningKeys } from "@skep/sigv4";
@@ -111,14 +111,6 @@ async function makeBucket(endpoint: Endpoint, child?: ChildProcess): Promise<voi
       await sleep(50);
     }
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((done) => server.listen(0, host, done));
-  const { port } = server.address() as { port: number };
-  await new Promise((done) => server.close(done));
-  return port;
 }
 
 async function end(child: ChildProcess): Promise<void> {

@@ -1,11 +1,11 @@
 /** The same image under libvirt, started by virt-install: a libvirtd of its own, with directories of its own. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { chown, copyFile, mkdir, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Machine } from "@skep/api/schemas";
 import { findCommand } from "@skep/base";
+import { freePort } from "@skep/base/testing";
 import { timed } from "./measure.ts";
 import { type Login, sshAnswers } from "./ssh.ts";
 import type { World } from "./state-world.ts";
@@ -113,14 +113,4 @@ export class Libvirt implements AsyncDisposable {
     this.#server.kill("SIGTERM");
     await ended;
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject).listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { seeded } from "@skep/base/testing";
 import { freezePoints, killed, StateWorld } from "./state-world.ts";
 
 const forkPoints = ["fork-frozen", "fork-created", "fork-loaded", "fork-ready", "fork-all-ready"];
@@ -80,10 +81,9 @@ describe("control that is killed while copies are made", () => {
   }
 
   it(`at any moment (seed ${seed}, ${runs} runs) does so, too`, async () => {
-    let state = seed;
+    const next = seeded(seed);
     for (let run = 0; run < runs; run += 1) {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      const killAt = { what: "control", point: "freeze-copied", afterMs: 1 + (state % longestMs) } as const;
+      const killAt = { what: "control", point: "freeze-copied", afterMs: 1 + next(longestMs) } as const;
       const answer = await world.ask({ verb: "fork-many", count: copies.length, killAt });
       if (answer !== killed) await world.afterKill("control");
       else await world.open();

@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { seeded } from "@skep/base/testing";
 import { eventually } from "./support.ts";
 
 const directory = mkdtempSync("/tmp/skep-guest-");
@@ -225,11 +226,7 @@ test("what is frozen thaws by itself when nobody speaks any more; what cannot be
 
 test("altered bytes are never an error of memory, nor the helper's end", () => {
   freshRoot();
-  let seed = 1;
-  const random = (below: number) => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return Math.floor((seed / 2 ** 32) * below);
-  };
+  const random = seeded(1);
   for (let run = 0; run < 100; run++) {
     const bytes = Buffer.from(whole + whole);
     for (let change = random(20); change >= 0; change--) bytes[random(bytes.length)] = random(256);

@@ -1,12 +1,11 @@
 /** Machines in this process, on volumes that a real NBD server has: for the tests of machines' volumes. */
 import assert from "node:assert/strict";
 import { type ChildProcess, fork } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { chmod, mkdir, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { quietWork, run, SkepError } from "@skep/base";
+import { newId, quietWork, run, SkepError } from "@skep/base";
 import { ImageStore } from "@skep/images";
 import { type MachineEvent, Machines, type VolumeAccess } from "@skep/machines";
 import type { Message, ServeMessage } from "./machine-volumes-server.ts";
@@ -64,7 +63,7 @@ export class FileVolumes implements VolumeAccess {
   cloneSnapshot = withoutSnapshots;
 
   async create({ sizeBytes, name }: { sizeBytes: number; name?: string }) {
-    const id = `vol-${randomBytes(9).toString("hex").slice(0, 17)}`;
+    const id = newId("vol");
     await writeFile(this.path(id), "");
     await truncate(this.path(id), sizeBytes);
     this.#volumes.set(id, { name, sizeBytes });

@@ -39,6 +39,19 @@ export class SnapshotGuest implements AsyncDisposable {
     }
   }
 
+  /** The same, with snapshot `first` of what it holds. */
+  static async withFirst(): Promise<{ guest: SnapshotGuest; first: Held }> {
+    const guest = await SnapshotGuest.make();
+    try {
+      const first = await guest.holds();
+      await guest.take("first");
+      return { guest, first };
+    } catch (error) {
+      await guest[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
   get home(): string {
     return this.world.skep.home;
   }

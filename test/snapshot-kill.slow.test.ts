@@ -18,9 +18,7 @@ const restorePoints = {
 let guest: SnapshotGuest;
 let first: Held;
 before(async () => {
-  guest = await SnapshotGuest.make();
-  first = await guest.holds();
-  await guest.take("first");
+  ({ guest, first } = await SnapshotGuest.withFirst());
 });
 after(() => guest?.[Symbol.asyncDispose]());
 

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -50,14 +49,10 @@ describe("Ctrl-C while a snapshot is taken", () => {
       "echo one >/text; head -c 20M /dev/urandom >/fill; true",
     ]);
     const before_ = await names();
-    const child = skep.spawn(["snapshot", "create", "web", "never"]);
-    let stderr = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      const seen = stderr.includes("memory of web");
-      stderr += text;
-      if (!seen && stderr.includes("memory of web")) child.kill("SIGINT");
-    });
-    const [status] = await once(child, "close");
+    const { status, stderr } = await skep.interrupted(
+      ["snapshot", "create", "web", "never"],
+      /memory of web/,
+    );
     assert.equal(status, 130, stderr);
     assert.match(stderr, /cancelling; web is left as it was/);
     assert.equal((await skep.machine("web")).state, "running");

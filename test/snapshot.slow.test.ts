@@ -7,9 +7,7 @@ import { flipByte, type Held, harmed, SnapshotGuest } from "./snapshot-guest.ts"
 let guest: SnapshotGuest;
 let first: Held;
 before(async () => {
-  guest = await SnapshotGuest.make();
-  first = await guest.holds();
-  await guest.take("first");
+  ({ guest, first } = await SnapshotGuest.withFirst());
 });
 after(() => guest?.[Symbol.asyncDispose]());
 

@@ -1,13 +1,13 @@
 /** A tiny guest, and the process that steers it: what must hold whenever one of both was killed. */
 import assert from "node:assert/strict";
 import { type ChildProcess, fork } from "node:child_process";
-import { hash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Machine } from "@skep/api/schemas";
-import { SkepError } from "@skep/base";
+import { homeMark, SkepError } from "@skep/base";
 import type { Answer, Asked } from "./state-process.ts";
 import { eventually, Installation } from "./support.ts";
 
@@ -155,7 +155,7 @@ export class StateWorld implements AsyncDisposable {
     const pids = await this.skep.qemuPids();
     const shared = await readdir("/dev/shm");
     const memory = shared.filter((name) => name === `skep-${id.slice(0, 8)}`);
-    const home = hash("sha256", this.skep.home, "hex").slice(0, 12);
+    const home = homeMark(this.skep.home);
     // For a while a machine that sleeps has its memory there as well, as QEMU left it.
     const kept = `skep-kept-${home}-${suspended?.state}`;
     assert.deepEqual(

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { chmodSync, readFileSync } from "node:fs";
 import { cp, link, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
@@ -8,7 +7,7 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Machine } from "@skep/api/schemas";
-import { isErrno, processArguments, processStartTime, runtimeDirectory } from "@skep/base";
+import { homeMark, isErrno, processArguments, processStartTime, runtimeDirectory } from "@skep/base";
 
 export const root = resolve(import.meta.dirname, "..");
 const skepCommand = join(root, "skep");
@@ -215,14 +214,9 @@ export class Installation implements AsyncDisposable {
   /** The memory of machines that sleep is on disk alone now, as after an hour. */
   async forgetKeptMemory(): Promise<void> {
     for (const name of await readdir("/dev/shm")) {
-      const isOurs = name.startsWith(`skep-kept-${this.#mark}-`);
+      const isOurs = name.startsWith(`skep-kept-${homeMark(this.home)}-`);
       if (isOurs) await rm(join("/dev/shm", name), { recursive: true });
     }
-  }
-
-  /** In the names of what is kept in shared memory of this home. */
-  get #mark(): string {
-    return createHash("sha256").update(this.home).digest("hex").slice(0, 12);
   }
 
   /** What is frozen, or kept, of this home's machines. */
@@ -231,7 +225,7 @@ export class Installation implements AsyncDisposable {
       const path = join("/dev/shm", name);
       const record = name.startsWith("skep-frozen-st-") ? join(path, "record.json") : undefined;
       const text = record === undefined ? "{}" : await readFile(record, "utf8").catch(() => "{}");
-      const isOurs = JSON.parse(text).home === this.home || name.includes(`-${this.#mark}-`);
+      const isOurs = JSON.parse(text).home === this.home || name.includes(`-${homeMark(this.home)}-`);
       if (isOurs) await rm(path, { recursive: true, force: true });
     }
   }

@@ -3,6 +3,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { Machine, Template } from "@skep/api/schemas";
+import { seeded } from "@skep/base/testing";
 import { freezePoints, killed, StateWorld } from "./state-world.ts";
 
 const buildPoints = [
@@ -25,11 +26,7 @@ before(async () => {
 });
 after(() => world[Symbol.asyncDispose]());
 
-let state = seed;
-function drawn(mostMs: number): number {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-  return 1 + (state % mostMs);
-}
+const next = seeded(seed);
 
 async function templates(): Promise<Template[]> {
   return (await world.ask<Template[]>({ verb: "templates" })) as Template[];
@@ -66,7 +63,11 @@ describe("control that is killed while a template is built", () => {
 
   it(`at any moment (seed ${seed}, ${runs} runs) does so, too`, async () => {
     for (let run = 0; run < runs; run += 1) {
-      const killAt = { what: "control", point: "template-created", afterMs: drawn(longestMs.build) } as const;
+      const killAt = {
+        what: "control",
+        point: "template-created",
+        afterMs: 1 + next(longestMs.build),
+      } as const;
       if ((await world.ask({ verb: "template", killAt })) === killed) await world.open();
       else await world.afterKill("control");
       await checkNothingLeft([]);
@@ -110,7 +111,7 @@ describe("control that is killed while a machine begins from a template", () => 
 
   it(`at any moment (seed ${seed}, ${runs} runs) leaves that, or one that runs`, async () => {
     for (let run = 0; run < runs; run += 1) {
-      const killAt = { what: "control", point: "warm-begun", afterMs: drawn(longestMs.begin) } as const;
+      const killAt = { what: "control", point: "warm-begun", afterMs: 1 + next(longestMs.begin) } as const;
       if ((await world.ask({ verb: "begin", machine, killAt })) === killed) await world.open();
       else await world.afterKill("control");
       await checkBegun();

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { seeded } from "@skep/base/testing";
 import { type Held, SnapshotGuest } from "./snapshot-guest.ts";
 import type { Asked, KillAt } from "./state-process.ts";
 import { freezePoints, resumePoints } from "./state-world.ts";
@@ -41,21 +42,10 @@ const verbs: Record<string, { asked: Asked; points: readonly string[] }> = {
   },
 };
 
-/** A linear congruential generator (Numerical Recipes' constants): the same seed, the same kills. */
-function random(from: number): () => number {
-  let state = from >>> 0;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
 let guest: SnapshotGuest;
 let first: Held;
 before(async () => {
-  guest = await SnapshotGuest.make();
-  first = await guest.holds();
-  await guest.take("first");
+  ({ guest, first } = await SnapshotGuest.withFirst());
 });
 after(() => guest?.[Symbol.asyncDispose]());
 
@@ -103,13 +93,13 @@ async function checkHeld(allowed: readonly Held[]): Promise<void> {
 const booted = ({ disk }: Held): Held => ({ disk, memory: "", counter: "" });
 
 describe(`kill -9 at any moment of snapshots, restores and forks (seed ${seed})`, () => {
-  const next = random(seed);
-  const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)] as T;
+  const next = seeded(seed);
+  const pick = <T>(list: readonly T[]): T => list[next(list.length)] as T;
   for (let round = 1; round <= rounds; round += 1) {
     const what = pick(Object.keys(verbs));
     const { asked, points } = verbs[what] as (typeof verbs)[string];
     const point = pick(points);
-    const afterMs = next() < 0.4 ? 0 : Math.floor(next() * longestMs);
+    const afterMs = next(10) < 4 ? 0 : next(longestMs);
     const ofQemu = round % qemuEvery === 0;
     const isCopys = ofQemu && ["fork-loaded", "fork-ready", "fork-all-ready"].includes(point);
     const victim: KillAt["what"] = isCopys ? "copy" : ofQemu ? "qemu" : "control";

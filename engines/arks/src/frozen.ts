@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
 import { chmod, chown, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { isErrno, KeyedMutex, SkepError } from "@skep/base";
+import { homeMark, isErrno, KeyedMutex, SkepError } from "@skep/base";
 import { frozenDirectory, frozenRam } from "@skep/machines";
 import { fail } from "./errors.ts";
 import {
@@ -248,6 +248,6 @@ export class FrozenMachines implements AsyncDisposable {
 
   /** The name tells the home: a draft has no record yet. */
   #draftDirectory(id: string): string {
-    return join(frozenPlace, `skep-frozen-.tmp-${hash("sha256", this.home, "hex").slice(0, 12)}-${id}`);
+    return join(frozenPlace, `skep-frozen-.tmp-${homeMark(this.home)}-${id}`);
   }
 }

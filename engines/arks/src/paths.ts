@@ -1,5 +1,5 @@
-import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { newId } from "@skep/base";
 import { fail } from "./errors.ts";
 
 /** Every on-disk name of this room; FORMAT.md says what each file is. */
@@ -39,7 +39,7 @@ export function statePaths(directory: string): StatePaths {
 }
 
 export function newStateId(): string {
-  return `st-${randomBytes(9).toString("hex").slice(0, 17)}`;
+  return newId("st");
 }
 
 export function isStateId(text: string): boolean {

@@ -2,7 +2,7 @@ import { lstat, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { checkName, exists, isErrno, readVersionedJson, syncDirectory, writeVersionedJson } from "@skep/base";
 import type { MachineFile } from "@skep/machines";
-import { atLeastZero, json, listOf, oneOf, optional, pattern, record, type Shape, whole } from "./shape.ts";
+import { atLeastZero, json, listOf, oneOf, optional, orNull, pattern, record, whole } from "./shape.ts";
 import { failSnapshot } from "./snapshot-errors.ts";
 import type { SnapshotVolume } from "./snapshot-volumes.ts";
 
@@ -79,11 +79,6 @@ export function snapshotPaths(directory: string, name: string): SnapshotPaths {
   };
 }
 
-const nullable =
-  (shape: Shape): Shape =>
-  (value, at) =>
-    value === null ? undefined : shape(value, at);
-
 const time = pattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z$/);
 const bytes = whole(0, Number.MAX_SAFE_INTEGER);
 const base = record({
@@ -91,10 +86,6 @@ const base = record({
   format: oneOf("qcow2"),
 });
 const disk = record({ sizeBytes: whole(1, Number.MAX_SAFE_INTEGER), base });
-const disks: Shape = (value, at) => {
-  if (!Array.isArray(value) || value.length > 64) return `${at} is not a list of up to 64`;
-  return value.map((one, index) => disk(one, `${at}[${index}]`)).find((why) => why !== undefined);
-};
 
 const shape = record({
   version: oneOf(1),
@@ -108,9 +99,9 @@ const shape = record({
     firmware: oneOf("bios", "uefi"),
     machineType: pattern(/^[\w.-]{1,64}$/),
     kernelArguments: pattern(/^[\x20-\x7e]{0,4096}$/),
-    cdrom: nullable(pattern(/^\/[^\0]{0,4095}$/)),
-    disk: nullable(disk),
-    dataDisks: disks,
+    cdrom: orNull(pattern(/^\/[^\0]{0,4095}$/)),
+    disk: orNull(disk),
+    dataDisks: listOf(disk, 64),
   }),
   volumes: optional(
     listOf(
@@ -118,14 +109,14 @@ const shape = record({
         id: pattern(/^vol-[0-9a-f]{17}$/),
         role: oneOf("data", "root", "efi"),
         readOnly: oneOf(true, false),
-        slot: nullable(whole(0, 31)),
+        slot: orNull(whole(0, 31)),
         sizeBytes: bytes,
         snapshot: pattern(/^snap-[0-9a-f]{17}$/),
       }),
       64,
     ),
   ),
-  memory: nullable(
+  memory: orNull(
     record({
       state: pattern(/^st-[0-9a-f]{17}$/),
       digest: pattern(/^[0-9a-f]{64}$/),
@@ -135,8 +126,8 @@ const shape = record({
     }),
   ),
   fileSystemsFrozen: oneOf(true, false, null),
-  pauseMs: nullable(atLeastZero),
-  parent: nullable(pattern(/^[a-z0-9][a-z0-9-]{0,47}$/)),
+  pauseMs: orNull(atLeastZero),
+  parent: orNull(pattern(/^[a-z0-9][a-z0-9-]{0,47}$/)),
 });
 
 /** SNAPSHOT_NOT_FOUND, SNAPSHOT_DAMAGED. `machine` is its name, `directory` its directory. */

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { run } from "@skep/base";
+import { freePort } from "@skep/base/testing";
 import type { SshGuest } from "./ssh.ts";
 
 const sshd = "/usr/sbin/sshd";
@@ -18,14 +18,6 @@ export interface TestSshd extends AsyncDisposable {
   stop(): Promise<void>;
   /** Starts it (again), with new host keys when asked for. */
   start(newKeys?: boolean): Promise<void>;
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** For tests: a real sshd of our own on a free port, in the place of a guest's. */

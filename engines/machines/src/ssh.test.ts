@@ -4,8 +4,9 @@ import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { describe, it } from "node:test";
 import { run } from "@skep/base";
+import { freePort } from "@skep/base/testing";
 import { SshConnections } from "./ssh.ts";
-import { freePort, noSshd, testSshd } from "./ssh-fixture.ts";
+import { noSshd, testSshd } from "./ssh-fixture.ts";
 
 describe("SshConnections", { skip: noSshd }, () => {
   it("keeps one connection a user, opens another when it is full, and reconnects when it is lost", async () => {

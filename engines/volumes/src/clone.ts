@@ -1,3 +1,4 @@
+import { newId } from "@skep/base";
 import { wrapped } from "./create.ts";
 import type { Environment } from "./environment.ts";
 import { fail } from "./errors.ts";
@@ -5,7 +6,7 @@ import { infoOf, isVolumeSize, type Manifest } from "./manifest.ts";
 import { codeOf } from "./objects.ts";
 import { presentSnapshot, volumeKey } from "./open.ts";
 import { newCommit, putManifest } from "./ownership.ts";
-import { checkVolumeId, manifestKey, newId } from "./paths.ts";
+import { checkVolumeId, manifestKey } from "./paths.ts";
 import { readSnapshot } from "./snapshots.ts";
 import type { CreateVolume, VolumeInfo } from "./types.ts";
 import { sizeWrong } from "./volume.ts";

@@ -1,9 +1,10 @@
+import { newId } from "@skep/base";
 import type { Environment } from "./environment.ts";
 import { fail } from "./errors.ts";
 import { VolumeKey } from "./keys.ts";
 import { infoOf, isObjBlockSize, isVolumeSize, type Manifest } from "./manifest.ts";
 import { newCommit, putManifest } from "./ownership.ts";
-import { checkVolumeId, newId } from "./paths.ts";
+import { checkVolumeId } from "./paths.ts";
 import { blockBytes, type CreateVolume, type VolumeInfo } from "./types.ts";
 import { sizeWrong } from "./volume.ts";
 

@@ -1,8 +1,9 @@
+import { newId } from "@skep/base";
 import { type Instant, instantOf } from "./capture.ts";
 import type { Core } from "./core.ts";
 import { fail } from "./errors.ts";
 import { type Manifest, mapKeys } from "./manifest.ts";
-import { isSnapshotId, mapNumber, newId } from "./paths.ts";
+import { isSnapshotId, mapNumber } from "./paths.ts";
 
 /** The manifest lists them. */
 const mostSnapshots = 1000;

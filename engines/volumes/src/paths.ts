@@ -12,10 +12,6 @@ export function checkVolumeId(id: string): void {
   if (!isVolumeId(id)) throw fail("VOLUME_ID", { id: id.slice(0, 80) });
 }
 
-export function newId(kind: "vol" | "snap", random: (bytes: number) => Uint8Array): string {
-  return `${kind}-${Buffer.from(random(9)).toString("hex").slice(1)}`;
-}
-
 export const volumePrefix = (id: string): string => `${id}/`;
 export const manifestKey = (id: string): string => `${id}/config.json`;
 export const snapshotKey = (id: string, snapshot: string): string => `${id}/snapshots/${snapshot}.json`;

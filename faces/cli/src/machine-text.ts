@@ -74,7 +74,7 @@ export function shapeText(machine: Machine): string {
 
 /** `239 MiB of memory, 69.9 MiB stored, paused 1.2 s`. */
 export function suspensionText({ populatedMiB, storedBytes, pauseMs }: Suspension): string {
-  const memory = `${formatSize(populatedMiB * mebibyte)} of memory`;
+  const memory = `${memoryText(populatedMiB)} of memory`;
   return `${memory}, ${formatSize(storedBytes)} stored, paused ${secondsText(pauseMs)}`;
 }
 

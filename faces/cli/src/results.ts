@@ -12,11 +12,23 @@ export async function tellResults<T>(
   line: (result: T) => string,
 ): Promise<void> {
   const told = names.flatMap((name) => results.get(name) ?? []);
-  if (context.options.json) {
-    context.printJson(told.length === 1 ? told[0] : told);
+  tell(context, told.length === 1 ? told[0] : told, names, told.map(line));
+}
+
+/** `result` with --json; else the names as above, and the lines. */
+export function tell(
+  context: Context,
+  result: unknown,
+  names: readonly string[],
+  lines: readonly string[],
+): void {
+  const { json, quiet } = context.options;
+  if (json) {
+    context.printJson(result);
     return;
   }
-  if (context.options.quiet || !process.stdout.isTTY) context.print(names.join("\n"));
+  if (quiet || !process.stdout.isTTY) context.print(names.join("\n"));
+  if (quiet) return;
   const stream = process.stdout.isTTY ? process.stdout : process.stderr;
-  if (!context.options.quiet) for (const result of told) stream.write(`${printable(line(result))}\n`);
+  for (const line of lines) stream.write(`${printable(line)}\n`);
 }

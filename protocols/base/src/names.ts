@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { fail } from "./errors.ts";
 
 const pattern = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/;
@@ -21,4 +22,12 @@ export function checkName(name: string, what = "machine"): string {
               : undefined;
   if (why !== undefined) throw fail("NAME_INVALID", { what, name: name.slice(0, 80), why });
   return name;
+}
+
+/** `vol-0123456789abcdef0`: of what people need not name, 68 bits that nobody has had before. */
+export function newId(
+  kind: "snap" | "st" | "vol",
+  random: (bytes: number) => Uint8Array = randomBytes,
+): string {
+  return `${kind}-${Buffer.from(random(9)).toString("hex").slice(1)}`;
 }

@@ -27,6 +27,11 @@ function namedHome(environment: Environment): string {
   return data !== undefined && isAbsolute(data) ? join(data, "skep") : join(homedir(), ".local/share/skep");
 }
 
+/** In the names of what homes have in places that they share. */
+export function homeMark(home: string): string {
+  return createHash("sha256").update(home).digest("hex").slice(0, 12);
+}
+
 /** What follows a runtime directory in the longest path of a socket. */
 const longestSocket = "/12345678/qemu/control.sock";
 const socketPathBytes = 103;
@@ -37,7 +42,7 @@ const socketPathBytes = 103;
  * does not; nor is it the same in a cron job.
  */
 export function runtimeDirectory(home: string, environment: Environment = process.env): string {
-  const short = createHash("sha256").update(home).digest("hex").slice(0, 8);
+  const short = homeMark(home).slice(0, 8);
   if (environment.SKEP_RUNTIME_DIR) return join(resolve(environment.SKEP_RUNTIME_DIR), short);
   const uid = userInfo().uid;
   if (uid === 0) return `/run/skep/${short}`;

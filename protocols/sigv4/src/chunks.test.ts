@@ -2,6 +2,7 @@ import { deepEqual, equal, rejects } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { describe, test } from "node:test";
 import { SkepError } from "@skep/base";
+import { seeded } from "@skep/base/testing";
 import {
   type ChunkedOptions,
   decodeChunked,
@@ -288,11 +289,7 @@ describe("hostile chunks", () => {
   });
 
   test("made of garbage give the payload or an error of ours, never anything else", async () => {
-    let state = 5;
-    const below = (limit: number) => {
-      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-      return Math.floor((state / 2 ** 32) * limit);
-    };
+    const below = seeded(5);
     const body = "3\r\nabc\r\n2\r\nde\r\n0\r\nx-amz-checksum-crc32:NSRBwg==\r\n\r\n";
     for (let round = 0; round < 3000; round += 1) {
       const bytes = [...body];

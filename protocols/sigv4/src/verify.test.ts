@@ -2,6 +2,7 @@ import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { hash } from "node:crypto";
 import { describe, test } from "node:test";
 import { SkepError } from "@skep/base";
+import { seeded } from "@skep/base/testing";
 import {
   anonymousPayload,
   presign,
@@ -23,15 +24,6 @@ import {
   signed,
   welcome,
 } from "./test-requests.ts";
-
-/** The seed decides all. */
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
 
 describe("a signature", () => {
   const get = signed({ method: "GET", target: "/bucket/key?versionId=1", headers: { host } }, emptySha256);
@@ -193,7 +185,7 @@ describe("a signature", () => {
   });
 
   test("survives the round trip for any request", () => {
-    const below = random(7);
+    const below = seeded(7);
     const text = (length: number) =>
       Array.from({ length: below(length) }, () => String.fromCodePoint(32 + below(0x2000))).join("");
     for (let round = 0; round < 300; round += 1) {
@@ -224,7 +216,7 @@ describe("a signature", () => {
   });
 
   test("made of garbage is refused with an error of ours", () => {
-    const below = random(11);
+    const below = seeded(11);
     const pieces = authorization.split(/(?=[ ,=/;])/);
     for (let round = 0; round < 3000; round += 1) {
       const mutated = [...pieces];

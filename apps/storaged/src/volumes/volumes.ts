@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type {
@@ -11,7 +10,7 @@ import type {
   VolumeRemove,
   VolumeSnapshot,
 } from "@skep/api/schemas";
-import { checkName, toSkepError } from "@skep/base";
+import { checkName, newId, toSkepError } from "@skep/base";
 import type { Collected, SnapshotInfo, VerbOptions, VolumeInfo } from "@skep/volumes";
 import type { Logger } from "pino";
 import { fail } from "../errors.ts";
@@ -136,7 +135,7 @@ export class Volumes implements AsyncDisposable {
   async #made(
     given: Partial<VolumeRecord> & Pick<VolumeRecord, "store" | "sizeBytes"> & { name?: string | undefined },
     make: (id: string) => Promise<VolumeInfo>,
-    id = `vol-${randomBytes(9).toString("hex").slice(0, 17)}`,
+    id = newId("vol"),
   ): Promise<Volume> {
     if (this.#records.get(id) !== undefined) throw fail("VOLUME_EXISTS", { id });
     await this.#records.save(newRecord(id, given));

@@ -1,11 +1,9 @@
 import type { MachineSnapshot, MachineSnapshotRestored } from "@skep/api";
 import { formatSize } from "@skep/base";
-import { ageText, secondsText } from "../machine-text.ts";
+import { ageText, memoryText, secondsText } from "../machine-text.ts";
 import { printable, type Style } from "../style.ts";
 import type { Column } from "../table.ts";
 import { drawTree } from "./tree.ts";
-
-const mebibyte = 1024 ** 2;
 
 export function snapshotColumns(
   snapshots: readonly MachineSnapshot[],
@@ -19,7 +17,7 @@ export function snapshotColumns(
     { title: "WAS", text: ({ state }) => state },
     {
       title: "MEMORY",
-      text: ({ memory }) => (memory === null ? "-" : formatSize(memory.populatedMiB * mebibyte)),
+      text: ({ memory }) => (memory === null ? "-" : memoryText(memory.populatedMiB)),
       align: "right",
       dropOrder: 2,
     },
@@ -37,7 +35,12 @@ export function snapshotText(snapshot: MachineSnapshot, style: Style): string {
     ["machine", `${snapshot.machine}, which was ${snapshot.state}`],
     ["taken", `${ageText(snapshot.createdAt)} ago (${snapshot.createdAt})`],
     ["after", parent ?? undefined],
-    ["memory", memory === null ? "none: a restore boots" : memoryText(memory)],
+    [
+      "memory",
+      memory === null
+        ? "none: a restore boots"
+        : `${memoryText(memory.populatedMiB)}, ${formatSize(memory.storedBytes)} stored`,
+    ],
     ["disks", disks.map(({ sizeBytes }) => formatSize(sizeBytes)).join(", ") || "none"],
     ["volumes", volumes.map(({ id }) => id).join(", ") || undefined],
     ["stored", formatSize(snapshot.storedBytes)],
@@ -50,10 +53,6 @@ export function snapshotText(snapshot: MachineSnapshot, style: Style): string {
   return `${[title, ...lines].join("\n")}\n`;
 }
 
-function memoryText({ populatedMiB, storedBytes }: NonNullable<MachineSnapshot["memory"]>): string {
-  return `${formatSize(populatedMiB * mebibyte)}, ${formatSize(storedBytes)} stored`;
-}
-
 function frozenText(frozen: boolean): string {
   return frozen
     ? "its file systems were held still meanwhile"
@@ -63,7 +62,7 @@ function frozenText(frozen: boolean): string {
 /** `web@before is kept: 239 MiB of memory, paused 120 ms`. */
 export function takenText({ machine, name, memory, fileSystemsFrozen, pauseMs }: MachineSnapshot): string {
   const parts = [
-    memory === null ? "without memory" : `${formatSize(memory.populatedMiB * mebibyte)} of memory`,
+    memory === null ? "without memory" : `${memoryText(memory.populatedMiB)} of memory`,
     ...(fileSystemsFrozen === null
       ? []
       : [fileSystemsFrozen ? "its file systems held still" : "its file systems not held still"]),
@@ -79,10 +78,12 @@ const ways: Record<MachineSnapshotRestored["how"], string> = {
   stopped: "is stopped",
 };
 
-export function restoredText({ machine, snapshot, kept, how, durationMs }: MachineSnapshotRestored): string {
-  const line = `${machine.name} is set back to ${snapshot} and ${ways[how]}, after ${secondsText(durationMs)}`;
-  if (kept === null) return line;
-  return `${line}\nwhat it was is kept: skep snapshot restore ${machine.name} ${kept}`;
+export function restoredTexts(restored: MachineSnapshotRestored): string[] {
+  const { machine, snapshot, kept, how, durationMs } = restored;
+  return [
+    `${machine.name} is set back to ${snapshot} and ${ways[how]}, after ${secondsText(durationMs)}`,
+    ...(kept === null ? [] : [`what it was is kept: skep snapshot restore ${machine.name} ${kept}`]),
+  ];
 }
 
 /** What hangs on what; the one that the machine goes on from is marked. */

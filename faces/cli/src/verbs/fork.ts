@@ -1,10 +1,10 @@
 import type { ForkRequest, ForkResult } from "@skep/api";
 import type { Command } from "commander";
-import { action, type Context } from "../context.ts";
+import { action } from "../context.ts";
 import { usage } from "../errors.ts";
 import { memoryText, secondsText } from "../machine-text.ts";
 import { parseCount } from "../request.ts";
-import { printable } from "../style.ts";
+import { tell } from "../results.ts";
 
 interface Flags {
   count?: string;
@@ -48,7 +48,10 @@ export function define(command: Command): void {
         if (run?.trim() === "")
           throw usage("--run needs a command", `as in: skep fork ${name} -n 2 --run uptime`);
         const result = (await context.job("forkMachine", { path: { name }, body })) as ForkResult;
-        if (run === undefined) return tell(context, result);
+        if (run === undefined) {
+          const names = result.copies.map(({ name: made }) => made);
+          return tell(context, result, names, forkTexts(result));
+        }
         const { runOnCopies } = await import("../fork-run.ts");
         return await runOnCopies(context, result, { line: run, keep });
       }),
@@ -73,23 +76,13 @@ function requestOf(name: string, copy: string | undefined, flags: Flags): ForkRe
   };
 }
 
-/** The names for a script, and for a person how to get into each and what it cost the machine. */
-function tell(context: Context, result: ForkResult): void {
-  if (context.options.json) {
-    context.printJson(result);
-    return;
-  }
-  const { copies, source, pauseMs, populatedMiB } = result;
-  if (context.options.quiet || !process.stdout.isTTY)
-    context.print(copies.map(({ name }) => name).join("\n"));
-  if (context.options.quiet) return;
-  const stream = process.stdout.isTTY ? process.stdout : process.stderr;
-  for (const { name, readyMs, ssh } of copies) {
+/** How to get into each, and what it cost the machine. */
+function forkTexts({ copies, source, pauseMs, populatedMiB }: ForkResult): string[] {
+  const lines = copies.map(({ name, readyMs, ssh }) => {
     const way = ssh === null ? `skep exec ${name}` : `ssh -p ${ssh.port} ${ssh.user}@${ssh.host}`;
-    stream.write(`${printable(`${name} is ready after ${secondsText(readyMs)}: ${way}`)}\n`);
-  }
-  if (pauseMs !== null) {
-    const memory = memoryText(populatedMiB);
-    stream.write(`${printable(`${source} stood still for ${secondsText(pauseMs)} (${memory} of memory)`)}\n`);
-  }
+    return `${name} is ready after ${secondsText(readyMs)}: ${way}`;
+  });
+  if (pauseMs === null) return lines;
+  const memory = memoryText(populatedMiB);
+  return [...lines, `${source} stood still for ${secondsText(pauseMs)} (${memory} of memory)`];
 }

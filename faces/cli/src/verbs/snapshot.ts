@@ -3,7 +3,8 @@ import { parseDuration } from "@skep/base";
 import type { Command } from "commander";
 import { action, type Context } from "../context.ts";
 import { printList } from "../listing.ts";
-import { restoredText, snapshotColumns, snapshotText, takenText, treeText } from "../snapshots/text.ts";
+import { tell } from "../results.ts";
+import { restoredTexts, snapshotColumns, snapshotText, takenText, treeText } from "../snapshots/text.ts";
 import { printable, styleFor } from "../style.ts";
 
 async function list(context: Context, name: string): Promise<MachineSnapshot[]> {
@@ -12,17 +13,6 @@ async function list(context: Context, name: string): Promise<MachineSnapshot[]> 
     context.note(`no snapshots of ${printable(name)} yet; take one: skep snapshot create ${printable(name)}`);
   }
   return snapshots;
-}
-
-/** The name on standard output for a script; for a person, a line that says more. */
-function tell(context: Context, result: unknown, name: string, line: string): void {
-  if (context.options.json) {
-    context.printJson(result);
-    return;
-  }
-  if (context.options.quiet || !process.stdout.isTTY) context.print(name);
-  const stream = process.stdout.isTTY ? process.stdout : process.stderr;
-  if (!context.options.quiet) stream.write(`${line.split("\n").map(printable).join("\n")}\n`);
 }
 
 interface RestoreFlags {
@@ -44,7 +34,7 @@ async function restore(context: Context, name: string, snapshot: string, flags: 
     path: { name, snapshot },
     body,
   })) as MachineSnapshotRestored;
-  tell(context, result, name, restoredText(result));
+  tell(context, result, [name], restoredTexts(result));
 }
 
 async function remove(context: Context, name: string, snapshots: string[]): Promise<void> {
@@ -83,7 +73,7 @@ export function define(command: Command): void {
           path: { name },
           body,
         })) as MachineSnapshot;
-        tell(context, made, made.name, takenText(made));
+        tell(context, made, [made.name], [takenText(made)]);
       }),
     );
   command

@@ -3,6 +3,7 @@ import type { MachineStats } from "@skep/api";
 import { formatSize } from "@skep/base";
 import type { Command } from "commander";
 import { action } from "../context.ts";
+import { memoryText } from "../machine-text.ts";
 import { type Usage, usageBetween } from "../rates.ts";
 import { styleFor, widthOf } from "../style.ts";
 import { type Column, formatTable } from "../table.ts";
@@ -18,7 +19,7 @@ const columns: Column<Usage>[] = [
   },
   {
     title: "MEMORY",
-    text: (usage) => `${formatSize(usage.memoryResidentBytes)} / ${formatSize(usage.memoryMiB * 1024 ** 2)}`,
+    text: (usage) => `${formatSize(usage.memoryResidentBytes)} / ${memoryText(usage.memoryMiB)}`,
     align: "right",
   },
   { title: "DISK READ", text: (usage) => rate(usage.diskReadRate), align: "right", dropOrder: 2 },
