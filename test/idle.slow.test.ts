@@ -177,3 +177,12 @@ describe("one that cannot be woken", () => {
     assert.equal(await guest.fetchFile("/ok", guest.given), "yes");
   });
 });
+
+describe("one that is removed in its sleep", () => {
+  it("leaves its ports to others", async () => {
+    await guest.asleep();
+    await guest.skep.skep(["rm", "web"]);
+    await refused(guest.chosen);
+    await refused(guest.given);
+  });
+});
