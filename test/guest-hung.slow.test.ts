@@ -80,7 +80,7 @@ describe("a helper that hangs", () => {
 describe("an agent that hangs", () => {
   it("has its machine not suspended, for its hooks cannot be asked; it is without them", async () => {
     await sh("echo nonce >/nonce; mkdir -p /etc/skep/before-suspend.d");
-    await stopAgent(30);
+    await stopAgent(75);
     const { stderr } = await skep.skep(["suspend", "web"], { status: 1 });
     assert.match(stderr, /"web".*hooks.*\n.*--no-hooks/);
     await checkNothingLeft();
