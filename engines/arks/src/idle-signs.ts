@@ -1,5 +1,12 @@
 import { networkInterfaces } from "node:os";
-import { forwardsOf, type LiveMachine, processorSeconds, timeWaitMs } from "@skep/machines";
+import {
+  forwardsOf,
+  type LiveMachine,
+  type ThreadTime,
+  threadTimes,
+  timeWaitMs,
+  wantedShare,
+} from "@skep/machines";
 import { hostConnections } from "./idle-tcp.ts";
 
 /**
@@ -18,7 +25,7 @@ export interface Signs {
 /** Looks at what a running machine is used for, all from outside: asking its guest would keep it busy. */
 export class IdleSigns {
   readonly #live: LiveMachine;
-  #processor: { seconds: number; at: number } | undefined;
+  #processor: { times: ReadonlyMap<string, ThreadTime>; at: number } | undefined;
 
   constructor(live: LiveMachine) {
     this.#live = live;
@@ -64,13 +71,13 @@ export class IdleSigns {
     return { open, quietMs: Math.max(0, quietMs) };
   }
 
-  /** Of one processor, since it was asked last. */
+  /** What it wanted of one processor since it was asked last; a busy host may have given it less. */
   async #processorShare(): Promise<number> {
     const before = this.#processor;
-    const seconds = await processorSeconds(this.#live.process.pid);
+    const times = await threadTimes(this.#live.process.pid);
     const at = performance.now();
-    this.#processor = { seconds, at };
-    return before === undefined ? 0 : ((seconds - before.seconds) * 1000) / (at - before.at);
+    this.#processor = { times, at };
+    return before === undefined ? 0 : wantedShare(before.times, times, (at - before.at) / 1000);
   }
 }
 

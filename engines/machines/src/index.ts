@@ -26,7 +26,7 @@ export { type MachineFile, machineIdOf, type VolumeOfMachine } from "./machine-f
 export { Machines, type MachinesOptions } from "./machines.ts";
 export { frozenDirectory, frozenRam, memoryDirectory } from "./paths.ts";
 export { openForwardSomewhere } from "./ports.ts";
-export { processorSeconds } from "./processor-time.ts";
+export { processorSeconds, type ThreadTime, threadTimes, wantedShare } from "./processor-time.ts";
 export { type LaterSeed, laterSeed } from "./seed-later.ts";
 export { freezeDisksAtRest } from "./share-disk.ts";
 export { endQemu, type Incoming, launchIncoming, plannedStart, startMachine } from "./start.ts";
