@@ -2,10 +2,11 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { get } from "node:http";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Machine } from "@skep/api";
+import { freePort } from "@skep/base/testing";
 import { eventually, Installation, type Result } from "./support.ts";
 
 const marks = `
@@ -73,14 +74,6 @@ export class IdleGuest implements AsyncDisposable {
   async wakes(): Promise<number> {
     return (await readFile(join(this.skep.home, "skepd.log"), "utf8")).split('"msg":"waking"').length - 1;
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
 }
 
 /** Nobody listens there; a process that was killed may do so for a moment more. */

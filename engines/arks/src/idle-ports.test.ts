@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import type { Port } from "@skep/api/schemas";
+import { freePort } from "@skep/base/testing";
 import { HeldPorts } from "./idle-ports.ts";
 import { acceptQueue } from "./idle-tcp.ts";
 
@@ -43,19 +44,15 @@ async function serve(port: number): Promise<Server> {
 
 const target = () => ({ hostAddress: "127.0.0.1", hostPort: (guest.address() as AddressInfo).port });
 
-async function freePort(protocol: Port["protocol"] = "tcp"): Promise<Port> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port: hostPort } = server.address() as AddressInfo;
-  server.close();
-  return { hostAddress: "127.0.0.1", hostPort, guestPort: 80, protocol, automatic: false };
+async function unused(protocol: Port["protocol"] = "tcp"): Promise<Port> {
+  return { hostAddress: "127.0.0.1", hostPort: await freePort(), guestPort: 80, protocol, automatic: false };
 }
 
 const call = (port: Port): Socket => connect({ port: port.hostPort, host: "127.0.0.1", allowHalfOpen: true });
 
 describe("ports that are held", () => {
   it("keep connections until the guest is there, and let each half end by itself", async () => {
-    const port = await freePort();
+    const port = await unused();
     assert.deepEqual(await held.listen([port]), []);
     const clients = Array.from({ length: 20 }, () => call(port));
     const answers = clients.map((client, at) => {
@@ -76,9 +73,9 @@ describe("ports that are held", () => {
   });
 
   it("are given up without a loss while many come, those included that were not accepted yet", async (t) => {
-    const port = await freePort();
+    const port = await unused();
     await held.listen([port]);
-    const answers = Array.from({ length: 200 }, () => {
+    const answers = Array.from({ length: 100 }, () => {
       const client = call(port);
       client.end("xyz");
       return text(client);
@@ -94,7 +91,7 @@ describe("ports that are held", () => {
   });
 
   it("are handed on one at a time, for QEMU's own queue is short", async () => {
-    const port = await freePort();
+    const port = await unused();
     await held.listen([port]);
     const { hostAddress: address, hostPort } = target();
     const queues: Promise<number>[] = [];
@@ -108,7 +105,7 @@ describe("ports that are held", () => {
   });
 
   it("are free at once when they are released, for somebody else to listen on", async () => {
-    const port = await freePort();
+    const port = await unused();
     await held.listen([port]);
     await held.release(port);
     const other = createServer().listen(port.hostPort, "127.0.0.1");
@@ -119,7 +116,7 @@ describe("ports that are held", () => {
   });
 
   it("are not called by skep itself, which waits as all others do", async () => {
-    const port = await freePort();
+    const port = await unused();
     await held.listen([port]);
     const check = call(port);
     own.push(check);
@@ -133,7 +130,7 @@ describe("ports that are held", () => {
   });
 
   it("stay free once they were given up, also where that was just when they were to be held", async () => {
-    const port = await freePort();
+    const port = await unused();
     const listening = held.listen([port]);
     held.destroy();
     await assert.rejects(listening, { name: "AbortError" });
@@ -143,7 +140,7 @@ describe("ports that are held", () => {
   });
 
   it("end whoever waits when nobody will answer, or the port is no longer the machine's", async () => {
-    const [kept, dropped] = [await freePort(), await freePort()];
+    const [kept, dropped] = [await unused(), await unused()];
     await held.listen([kept, dropped]);
     const clients = [call(kept), call(dropped)];
     const ended = clients.map((client) =>
@@ -159,18 +156,18 @@ describe("ports that are held", () => {
   });
 
   it("pass on that the guest refuses, or ends in the middle", async () => {
-    const port = await freePort();
+    const port = await unused();
     await held.listen([port]);
     const client = call(port);
     const error = once(client.resume(), "error");
     while (calls < 1) await new Promise((resolve) => setTimeout(resolve, 5));
-    const nobody = await freePort();
+    const nobody = await unused();
     held.handOn(port, nobody);
     assert.equal(((await error)[0] as NodeJS.ErrnoException).code, "ECONNRESET");
   });
 
   it("over UDP say that somebody called", async () => {
-    const port = await freePort("udp");
+    const port = await unused("udp");
     await held.listen([port]);
     const client = createSocket("udp4");
     client.send("anybody?", port.hostPort, "127.0.0.1");
