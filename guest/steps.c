@@ -146,7 +146,10 @@ static int move_journal(const char *directory, const char *old, const char *new)
   snprintf(path, sizeof path, "%s/%s", directory, old);
   if (below(from, path) || lstat(from, &about) || !S_ISDIR(about.st_mode)) return 0;
   snprintf(path, sizeof path, "%s/%s", directory, new);
-  if (below(to, path) || rename(from, to)) return errno;
+  if (below(to, path)) return ENAMETOOLONG;
+  // The link of an id that it had before.
+  if (!lstat(to, &about) && S_ISLNK(about.st_mode)) unlink(to);
+  if (rename(from, to)) return errno;
   return symlink(new, from) ? errno : 0;
 }
 

@@ -56,7 +56,7 @@ describe("the helper in a Debian guest", patience, () => {
   it("lets go on what it has frozen when nobody speaks to it any more", async () => {
     await guest(`
       printf '%s\\n' '#!/bin/sh' 'while sleep 0.1; do read -r up _ </proc/uptime; echo $up; done >/run/ticks' >/run/tick
-      chmod +x /run/tick; systemd-run --quiet /run/tick`);
+      chmod +x /run/tick; systemd-run --quiet /run/tick; until [ -s /run/ticks ]; do sleep 0.1; done`);
     assert.deepEqual(await exchange({ verb: "freeze", seconds: 4 }), ["freeze done"]);
     // No thaw is sent: this one is answered once the helper has thawed by itself.
     assert.equal(

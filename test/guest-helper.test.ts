@@ -180,6 +180,9 @@ test("the journal goes with the machine's id", () => {
   assert.doesNotMatch(tell(twice + twice), /failed/);
   assert.equal(text(`var/log/journal/${fresh}/system.journal`), "x");
   assert.equal(readlinkSync(join(root, `var/log/journal/${old}`)), fresh);
+  assert.doesNotMatch(tell(message([`machine-id ${old}`])), /failed/);
+  assert.equal(text(`var/log/journal/${old}/system.journal`), "x");
+  assert.equal(readlinkSync(join(root, `var/log/journal/${fresh}`)), old);
 });
 
 test("what is frozen thaws by itself when nobody speaks any more; what cannot be frozen whole is not", async () => {
