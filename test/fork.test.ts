@@ -6,7 +6,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { after, before, describe, it } from "node:test";
+import { after, afterEach, before, describe, it } from "node:test";
 import type { ForkResult, Machine } from "@skep/api";
 import { eventually, Installation } from "./support.ts";
 
@@ -67,6 +67,16 @@ function distinct(values: readonly string[]): void {
   assert.equal(new Set(values).size, values.length, values.join(" "));
 }
 
+/** What a guest holds, and who it is: its memory's mark, the first line of its disk, and its identity. */
+async function look(name: string) {
+  const script =
+    "cat /tmp/nonce; head -n 1 /dev/vda; hostname; cat /sys/class/net/eth0/address /etc/machine-id; " +
+    "od -An -tx1 -N16 /dev/urandom; date +%s";
+  const lines = (await sh(name, script)).split("\n");
+  const [nonce = "", disk = "", hostname = "", mac = "", machineId = "", drawn = "", clock = ""] = lines;
+  return { name, nonce, disk, hostname, mac, machineId, drawn, clock: Number(clock) };
+}
+
 /** Only the machine itself is left, as it was, and nothing of any copy. */
 async function checkNothingLeft(): Promise<void> {
   assert.deepEqual(await names(), ["web"]);
@@ -93,13 +103,15 @@ describe("copies of a machine that runs", () => {
   const copies = ["web-1", "web-2", "web-3"];
   let nonce: string;
   let result: ForkResult;
-  let web: Machine;
+  let machines: Machine[];
+  let seen: Awaited<ReturnType<typeof look>>[];
 
   before(async () => {
     nonce = `nonce-${process.hrtime.bigint()}`;
     await sh("web", `echo ${nonce} >/tmp/nonce; echo before | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null`);
     result = await fork("-n", "3");
-    web = await skep.machine("web");
+    machines = (await skep.machines()).sort((one, other) => one.name.localeCompare(other.name));
+    seen = await Promise.all(["web", ...copies].map(look));
   });
   // Where a test has failed they are still there.
   after(() => skep.skep(["rm", "--force", ...copies], { status: null }));
@@ -122,35 +134,35 @@ describe("copies of a machine that runs", () => {
     }
   });
 
-  it("are where their machine was, not booted", async () => {
-    for (const name of copies) {
-      assert.equal(await sh(name, "cat /tmp/nonce"), nonce);
-      assert.equal(await sh(name, "head -n 1 /dev/vda"), "before");
+  it("are where their machine was, not booted", () => {
+    for (const { name, ...held } of seen) {
+      assert.deepEqual([held.nonce, held.disk], [nonce, "before"], name);
     }
-    assert.equal(await sh("web", "cat /tmp/nonce"), nonce);
   });
 
-  it("have a name, MAC, machine-id, ports and random numbers of their own", async () => {
-    const all = await Promise.all(["web", ...copies].map((name) => skep.machine(name)));
-    for (const { name, id, mac } of all.slice(1)) {
-      assert.equal(await sh(name, "hostname"), name);
-      assert.equal(await sh(name, "cat /sys/class/net/eth0/address"), mac);
-      assert.equal(await sh(name, "cat /etc/machine-id"), id.replaceAll("-", ""));
-    }
-    assert.equal(await sh("web", "hostname"), "web");
-    distinct(all.map(({ mac }) => mac));
-    distinct(all.flatMap(({ ports }) => ports.map(({ hostPort }) => String(hostPort))));
-    for (const { ports, from } of all.slice(1)) {
+  it("have a name, MAC, machine-id, ports and random numbers of their own", () => {
+    assert.deepEqual(
+      seen.map(({ hostname, mac }) => [hostname, mac]),
+      machines.map(({ name, mac }) => [name, mac]),
+    );
+    assert.deepEqual(
+      seen.slice(1).map(({ machineId }) => machineId),
+      machines.slice(1).map(({ id }) => id.replaceAll("-", "")),
+    );
+    distinct(machines.map(({ mac }) => mac));
+    distinct(machines.flatMap(({ ports }) => ports.map(({ hostPort }) => String(hostPort))));
+    const [web, ...others] = machines;
+    for (const { ports, from } of others) {
       assert.equal(from, "web");
       assert.deepEqual(
         ports.map(({ guestPort }) => guestPort),
-        web.ports.map(({ guestPort }) => guestPort),
+        web?.ports.map(({ guestPort }) => guestPort),
       );
     }
-    const drawn = await Promise.all(all.map(({ name }) => sh(name, "od -An -tx1 -N16 /dev/urandom")));
-    distinct(drawn);
-    const clock = Number(await sh("web-1", "date +%s"));
-    assert.ok(Math.abs(clock - Date.now() / 1000) < 60, `its clock says ${clock}`);
+    distinct(seen.map(({ drawn }) => drawn));
+    for (const { name, clock } of seen) {
+      assert.ok(Math.abs(clock - Date.now() / 1000) < 60, `the clock of ${name} says ${clock}`);
+    }
   });
 
   it("do not see each other's writes, nor does the machine, and what they share stays as it is", async () => {
@@ -158,21 +170,25 @@ describe("copies of a machine that runs", () => {
     assert.deepEqual(more, []);
     const ram = join("/dev/shm", shared, "ram");
     const digest = await digestOf(ram);
-    for (const name of ["web", ...copies]) {
-      await sh(name, `echo ${name} >/tmp/mine; echo ${name} | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null`);
-    }
-    // More than a few pages, so that some of it is what was shared.
-    await sh("web-1", "dd if=/dev/urandom of=/tmp/fill bs=1M count=8 2>/dev/null");
-    for (const name of ["web", ...copies]) {
-      assert.equal(await sh(name, "cat /tmp/mine; head -n 1 /dev/vda"), `${name}\n${name}`);
-    }
+    const all = ["web", ...copies];
+    const write = (name: string) => {
+      // More than a few pages, so that some of it is what was shared.
+      const fill = name === "web-1" ? "; dd if=/dev/urandom of=/tmp/fill bs=1M count=8 2>/dev/null" : "";
+      const disk = `echo ${name} | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null`;
+      return sh(name, `echo ${name} >/tmp/mine; ${disk}${fill}`);
+    };
+    await Promise.all(all.map(write));
+    const held = await Promise.all(all.map((name) => sh(name, "cat /tmp/mine; head -n 1 /dev/vda")));
+    assert.deepEqual(
+      held,
+      all.map((name) => `${name}\n${name}`),
+    );
     assert.equal(await digestOf(ram), digest);
   });
 
   it("are reached through forwards of their own", async () => {
-    for (const name of ["web-1", "web-2"]) {
+    for (const { name, ports } of machines.slice(1, 3)) {
       await sh(name, `(while :; do echo ${name} | nc -l -p 7000; done) >/dev/null 2>&1 &`);
-      const { ports } = await skep.machine(name);
       const port = ports.find(({ guestPort }) => guestPort === 7000)?.hostPort ?? 0;
       await eventually(
         async () => (await firstLine(port)) === name,
@@ -206,8 +222,9 @@ describe("a fork that is refused", () => {
   const refused = async (args: readonly string[], says: RegExp, status = 1) => {
     const { stderr } = await skep.skep(["fork", ...args], { status });
     assert.match(stderr, says);
-    await checkNothingLeft();
+    assert.deepEqual(await names(), ["web"]);
   };
+  afterEach(checkNothingLeft);
 
   it("because of names or numbers says so, and makes no copy", async () => {
     await skep.skep(["new", "web-2", "--image", "tiny"]);
@@ -234,7 +251,6 @@ describe("a fork that is refused", () => {
     } finally {
       await skep.skep(["rm", "cold"]);
     }
-    await checkNothingLeft();
   });
 });
 
@@ -261,9 +277,9 @@ describe("a guest without a helper", () => {
     const { copies } = await fork("--no-identity");
     assert.deepEqual(copies[0]?.identity, []);
     assert.equal(await sh("web-1", "hostname"), "web");
-    const [web, copy] = [await skep.machine("web"), await skep.machine("web-1")];
-    assert.equal(copy.mac, web.mac);
-    assert.equal(await sh("web-1", "cat /sys/class/net/eth0/address"), web.mac);
+    const { mac } = await skep.machine("web");
+    assert.equal((await skep.machine("web-1")).mac, mac);
+    assert.equal(await sh("web-1", "cat /sys/class/net/eth0/address"), mac);
     await skep.skep(["rm", "--force", "web-1"]);
     await checkNothingLeft();
   });

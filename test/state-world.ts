@@ -136,15 +136,16 @@ export class StateWorld implements AsyncDisposable {
 
   /** It goes on where it was: it was neither booted nor set back. */
   async checkMarks(): Promise<void> {
-    assert.equal(await this.sh("cat /tmp/nonce"), this.#nonce);
-    const count = 'c=; while [ -z "$c" ]; do c=$(cat /tmp/count); done; echo $c';
-    const counted = Number(await this.sh(count));
+    const count = 'c=; while [ -z "$c" ]; do c=$(cat /tmp/count); done';
+    const until = `n=0; while [ $c = $from ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); ${count}; done`;
+    const script = `cat /tmp/nonce; head -c 32 /dev/vda; echo; ${count}; from=$c; ${until}; echo $from $c`;
+    const [nonce, record, counts = ""] = (await this.sh(script)).split("\n");
+    const [counted = 0, now = 0] = counts.split(" ").map(Number);
+    assert.equal(nonce, this.#nonce);
     assert.ok(counted >= this.#count, `counted ${counted} after ${this.#count}`);
-    let now = counted;
-    for (let tries = 0; now <= counted && tries < 100; tries += 1) now = Number(await this.sh(count));
     assert.ok(now > counted, "the counting process has stopped");
     this.#count = now;
-    await this.checkDisk();
+    assert.equal(record, this.#record);
   }
 
   /** What is on this host is exactly what the machine's state wants. */
