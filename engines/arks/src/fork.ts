@@ -1,7 +1,6 @@
-import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
 import type { ForkedMachine, ForkRequest, ForkResult } from "@skep/api/schemas";
-import { type KeyedMutex, SkepError, Undo, type Work } from "@skep/base";
+import { type KeyedMutex, newId, SkepError, Undo, type Work } from "@skep/base";
 import {
   abandonFork,
   beginForks,
@@ -129,7 +128,7 @@ async function makeCopies(
 
 /** A copy's volume in the place of its source's, and what it is made of. */
 function cloneOf({ snapshot, ...volume }: SnapshotVolume): ClonedFrom & { volume: VolumeOfMachine } {
-  const id = `vol-${randomBytes(9).toString("hex").slice(0, 17)}`;
+  const id = newId("vol");
   return { id, source: { volume: volume.id, snapshot }, volume: { ...volume, id, detaching: false } };
 }
 

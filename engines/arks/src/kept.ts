@@ -1,8 +1,7 @@
-import { hash } from "node:crypto";
 import { chmod, chown, link, lstat, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { join } from "node:path";
-import { readVersionedJson, writeVersionedJson } from "@skep/base";
+import { homeMark, readVersionedJson, writeVersionedJson } from "@skep/base";
 import { frozenPlace, isOwnDirectory } from "./frozen-files.ts";
 import { isStateId } from "./paths.ts";
 
@@ -31,7 +30,7 @@ const recordVersion = 1;
 const isRoot = process.getuid?.() === 0;
 
 function prefixOf(home: string): string {
-  return `skep-kept-${hash("sha256", home, "hex").slice(0, 12)}-`;
+  return `skep-kept-${homeMark(home)}-`;
 }
 
 function directoryOf(home: string, state: string): string {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { readVersionedJson, writeVersionedJson } from "@skep/base";
+import { newId, readVersionedJson, writeVersionedJson } from "@skep/base";
 import { isCode, type Machine, type MarkedVolume, type VolumeOfMachine } from "@skep/machines";
 import { isObject, listOf, oneOf, pattern, record } from "./shape.ts";
 import { ensureSnapshots, readSnapshots } from "./snapshot-file.ts";
@@ -36,8 +36,7 @@ export class VolumeInstant {
     this.#machine = machine;
     this.#stem = stem;
     this.volumes = machine.file.volumes.map(({ id, role, readOnly, slot, sizeBytes }) => {
-      const snapshot = `snap-${randomBytes(9).toString("hex").slice(0, 17)}`;
-      return { id, role, readOnly, slot, sizeBytes, snapshot };
+      return { id, role, readOnly, slot, sizeBytes, snapshot: newId("snap") };
     });
   }
 
