@@ -54,8 +54,9 @@ describe("copies of a machine with a volume", () => {
       clones.map(({ name, source }) => [name, source?.volume]),
       [["web-1-data", guest.volume]],
     );
-    for (const name of ["web", "web-1"]) await guest.write(name, name);
-    for (const name of ["web", "web-1"]) assert.deepEqual(await guest.holds(name), all(name));
+    const both = ["web", "web-1"];
+    await Promise.all(both.map((name) => guest.write(name, name)));
+    assert.deepEqual(await Promise.all(both.map((name) => guest.holds(name))), both.map(all));
     await skep("rm", "--force", "web-1");
     await guest.host.vol(["rm", "web-1-data"]);
     await guest.checkClean();
@@ -63,8 +64,8 @@ describe("copies of a machine with a volume", () => {
 
   it("go on from a snapshot, whatever the machine does since", async () => {
     await guest.fork("then", "--snapshot", "first");
-    assert.deepEqual(await guest.holds("then"), all("one"));
-    assert.deepEqual(await guest.holds(), all("web"));
+    const held = await Promise.all(["then", "web"].map((name) => guest.holds(name)));
+    assert.deepEqual(held, [all("one"), all("web")]);
     await skep("rm", "--force", "then");
     await guest.host.vol(["rm", "then-data"]);
     await guest.checkClean();

@@ -94,12 +94,13 @@ export class VolumeGuest implements AsyncDisposable {
       [],
     );
     assert.deepEqual(await readdir(join(home, "machines")), ["web"]);
+    const [volumes, snapshots] = await Promise.all([this.host.list(), this.snapshots()]);
     assert.deepEqual(
-      (await this.host.list()).map(({ name }) => name),
+      volumes.map(({ name }) => name),
       ["data"],
     );
-    const named = (await this.snapshots()).flatMap(({ volumes }) => volumes.map(({ snapshot }) => snapshot));
-    const there = (await this.host.show(this.volume)).snapshots.map(({ id }) => id);
+    const named = snapshots.flatMap((one) => one.volumes.map(({ snapshot }) => snapshot));
+    const there = volumes.flatMap((volume) => volume.snapshots.map(({ id }) => id));
     assert.deepEqual(there.sort(), named.sort());
   }
 
