@@ -9,9 +9,10 @@ import type { Machine } from "@skep/api";
 import { freePort } from "@skep/base/testing";
 import { eventually, Installation, type Result } from "./support.ts";
 
+/** The count is always as long: cut off under the server's hands, an answer would end too early, as if it was reset. */
 const marks = `
   echo nonce >/tmp/nonce; mkdir -p /www; echo yes >/www/ok; httpd -p 80 -h /www
-  (i=0; while :; do i=$((i + 1)); echo $i >/www/count; sleep 1; done) >/dev/null 2>&1 &
+  (i=1000000; while :; do i=$((i + 1)); echo $i 1<>/www/count; sleep 1; done) >/dev/null 2>&1 &
 `;
 
 /** A tiny machine `web` that serves files and counts, for tests of what becomes of it while nobody uses it. */
@@ -56,8 +57,8 @@ export class IdleGuest implements AsyncDisposable {
   }
 
   /** It goes on where it was, and was not booted. */
-  async checkCount(): Promise<void> {
-    const count = Number(await this.fetchFile("/count"));
+  async checkCount(port = this.chosen): Promise<void> {
+    const count = Number(await this.fetchFile("/count", port));
     assert.ok(count >= this.counted, `counted ${count} after ${this.counted}`);
     this.counted = count;
   }
