@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import type { ForkResult, MachineSnapshotRestored } from "@skep/api";
+import { bootDisk } from "./machine-volumes.ts";
 import { eventually } from "./support.ts";
 import { findDisk, VolumeGuest } from "./volume-states.ts";
 
@@ -124,16 +128,34 @@ describe("copies of a machine with a volume", () => {
 
 describe("a machine whose root disk is a volume", () => {
   it("is set back, and copied, with it; what is the copy's own goes with the copy", async () => {
-    const disk = await guest.host.disk(24 * 1024 ** 2);
-    await skep("image", "import", "raw", disk);
-    await skep("new", "root", "--image", "raw", "--memory", "64M", "--cpus", "1", "--root-volume", "24M");
-    await skep("snapshot", "create", "root", "empty");
-    const [own] = (await guest.host.list()).filter(({ name }) => name?.startsWith("root-root-") === true);
+    const disk = join(guest.skep.home, "raw.raw");
+    await writeFile(disk, bootDisk());
+    await skep("image", "import", disk, "--name", "raw");
+    const shape = ["--memory", "64M", "--cpus", "1", "--root-volume", "24M"];
+    await skep("new", "root", "--image", "raw", ...shape, "--start");
+    await eventually(
+      async () => (await skep("logs", "root")).stdout.includes("volume boots"),
+      () => "it never booted",
+    );
+    const ofRoot = async (name: string) =>
+      (await guest.host.list()).filter((volume) => volume.name?.startsWith(`${name}-root-`) === true);
+    await skep("snapshot", "create", "root", "first");
+    const [own] = await ofRoot("root");
     assert.deepEqual(
       own?.snapshots.map(({ name }) => name),
-      ["root/empty"],
+      ["root/first"],
     );
-    await skep("snapshot", "restore", "root", "empty", "--discard");
+    const forked = await skep("fork", "root", "copy", "--no-identity", "--json");
+    const [copy] = (JSON.parse(forked.stdout) as ForkResult).copies;
+    assert.deepEqual(
+      copy?.volumes,
+      (await ofRoot("copy")).map(({ id }) => id),
+    );
+    assert.equal(copy?.volumes.length, 1);
+    const { stdout } = await skep("snapshot", "restore", "root", "first", "--discard", "--json");
+    assert.equal((JSON.parse(stdout) as MachineSnapshotRestored).how, "resumed");
+    await skep("rm", "--force", "copy");
+    assert.deepEqual(await ofRoot("copy"), []);
     await skep("rm", "--force", "root");
     await guest.checkClean();
   });
