@@ -6,7 +6,9 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { glob } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Work } from "@skep/base";
+import { lockFile } from "@skep/base/lock";
 import { ImageStore } from "@skep/images";
 
 const images = ["tiny", "debian-12"];
@@ -48,7 +50,18 @@ const work: Work = {
   },
   note: (message) => console.error(`test images: ${message}`),
 };
+/** One at a time: who waited may find that another has made them. */
+async function turn(): Promise<Disposable> {
+  for (;;) {
+    const lock = lockFile(join(stamps, "lock"));
+    if (lock !== undefined) return lock;
+    work.report({ phase: "waiting for another run, which makes them" });
+    await sleep(500, undefined, { signal: abort.signal });
+  }
+}
+
 const now = await fingerprint();
+using _turn = await turn();
 for (const name of images) {
   const stamp = join(stamps, name);
   const isCurrent = fingerprintOf(stamp) === now;
