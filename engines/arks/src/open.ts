@@ -138,9 +138,11 @@ class HomeStates implements States {
         await bootInstead(machine, suspended, work);
         return "booted";
       }
-      await resumeMachine(machine, suspended, { frozen: this.#frozen, work, reach: this.#reach });
-      ran = performance.now();
-      if (suspended.agent) await runAfterResume(machine, request, work);
+      const goesOn = async () => {
+        ran = performance.now();
+        if (suspended.agent) await runAfterResume(machine, request, work);
+      };
+      await resumeMachine(machine, suspended, { frozen: this.#frozen, work, reach: this.#reach, goesOn });
       return "resumed";
     };
     const how = await this.#machines.withMachine(name, resume, work.signal);

@@ -21,7 +21,6 @@ import { hasConfiguration, loadDevices } from "./migration.ts";
 import { stateDirectory } from "./paths.ts";
 import { releaseState } from "./snapshot-uses.ts";
 import type { Reach } from "./standstill.ts";
-import { together } from "./together.ts";
 import type { StateManifest } from "./types.ts";
 import { unpackMemory } from "./unpack.ts";
 
@@ -31,6 +30,14 @@ const clockLimitMs = 10_000;
 /** For `heard`: it was there when the state was saved. */
 const listenLimitMs = 500;
 
+export interface ResumeOptions {
+  frozen: FrozenMachines;
+  work: Work;
+  reach: Reach;
+  /** Called when the guest goes on, before what it slept on is removed, which would take time from it. */
+  goesOn?(): Promise<void>;
+}
+
 /**
  * Has a suspended machine go on, within a turn of the machine. Until the guest runs, whatever fails leaves it
  * suspended; from then on its memory is given up, for the disk is not the one that it knows.
@@ -38,7 +45,7 @@ const listenLimitMs = 500;
 export async function resumeMachine(
   machine: Machine,
   suspended: SuspendedState,
-  { frozen, work, reach }: { frozen: FrozenMachines; work: Work; reach: Reach },
+  { frozen, work, reach, goesOn }: ResumeOptions,
 ): Promise<void> {
   const { home } = machine.context;
   const directory = stateDirectory(home, suspended.state);
@@ -88,19 +95,18 @@ export async function resumeMachine(
     throw error;
   }
   await reach("running");
-  const live = machine.live;
-  const [clockSet] = await together(
-    async () => {
-      const isSet = (await going?.clockSet) === true;
-      if (isSet) machine.setReady("helper");
-      return isSet;
-    },
-    () => giveUp(machine, suspended.state),
-  );
-  if (clockSet || live === undefined || !suspended.agent) return;
-  if (!(await setClock(live, work.signal))) {
-    work.note(`the agent of ${machine.name} does not answer: its clock is where it was`);
+  try {
+    if (await going?.clockSet) machine.setReady("helper");
+    else if (suspended.agent) await setClockByAgent(machine, work);
+    await goesOn?.();
+  } finally {
+    await giveUp(machine, suspended.state);
   }
+}
+
+async function setClockByAgent({ live, name }: Machine, work: Work): Promise<void> {
+  if (live === undefined || (await setClock(live, work.signal))) return;
+  work.note(`the agent of ${name} does not answer: its clock is where it was`);
 }
 
 /** Boots from the disk, as after a power cut. */

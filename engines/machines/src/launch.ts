@@ -17,6 +17,8 @@ import { findFirmware, type Qemu } from "./qemu.ts";
 
 /** QEMU answers its monitor within a second or so; a host under heavy load may take longer. */
 const monitorTimeoutMs = 60_000;
+/** It is there some 80 ms after QEMU's start, and whoever waits for a resume or a copy waits for it. */
+const monitorPollMs = 3;
 const portAttempts = 5;
 
 /** The machine's command line on this host. */
@@ -175,7 +177,7 @@ export async function monitor(path: string, signal: AbortSignal): Promise<QmpCli
     } catch (error) {
       if (signal.aborted || performance.now() > until) throw error;
     }
-    await sleep(10, undefined, { signal });
+    await sleep(monitorPollMs, undefined, { signal });
   }
 }
 
