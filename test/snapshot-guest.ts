@@ -14,7 +14,7 @@ export interface Held {
   counter: string;
 }
 
-const count = 'c=; while [ -z "$c" ]; do c=$(cat /count); done; echo $c';
+const count = 'c=; while [ -z "$c" ]; do c=$(cat /count) || exit; done; echo $c';
 
 export class SnapshotGuest implements AsyncDisposable {
   readonly world: StateWorld;

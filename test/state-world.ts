@@ -136,7 +136,8 @@ export class StateWorld implements AsyncDisposable {
 
   /** It goes on where it was: it was neither booted nor set back. */
   async checkMarks(): Promise<void> {
-    const count = 'c=; while [ -z "$c" ]; do c=$(cat /tmp/count); done';
+    // It is empty for a moment when it is written; where it is not there, the machine has booted.
+    const count = 'c=; while [ -z "$c" ]; do c=$(cat /tmp/count) || exit; done';
     const until = `n=0; while [ $c = $from ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); ${count}; done`;
     const script = `cat /tmp/nonce; head -c 32 /dev/vda; echo; ${count}; from=$c; ${until}; echo $from $c`;
     const [nonce, record, counts = ""] = (await this.sh(script)).split("\n");
