@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { MachineRequest } from "@skep/api/schemas";
@@ -164,25 +164,5 @@ describe("new with volumes that fails", () => {
       async () => !bench.volumes.ids.includes(id) && (await machineDirectories()).length === 0,
       () => "the volume was never removed",
     );
-  });
-});
-
-describe("UEFI variables on a volume", () => {
-  it("are a volume of the machine's own, every write of which is durable", async () => {
-    await create("efi", { image: "tiny", firmware: "uefi", efiVolume: true, memoryMiB: 192 });
-    const [volume] = machine("efi").volumes;
-    assert.ok(volume?.role === "efi" && volume.device === null);
-    const before_ = await readFile(bench.volumes.path(volume.id));
-    await bench.machines.start("efi", { wait: true }, work);
-    assert.equal(bench.volumes.served.get(volume.id)?.everyWriteFua, true);
-    assert.ok(!(await readdir(machine("efi").directory)).includes("efi-vars.fd"));
-    const written = await readFile(bench.volumes.path(volume.id));
-    assert.notDeepEqual(written, before_);
-    await bench.volumes.grow(volume.id, written.length * 2);
-    await bench.machines.volumeResized(volume.id, written.length * 2);
-    await bench.machines.restart("efi", { wait: true }, work);
-    await bench.machines.remove("efi", { force: true }, work);
-    assert.deepEqual(bench.volumes.ids, []);
-    await rm(join(bench.skep.home, "hello.raw"));
   });
 });

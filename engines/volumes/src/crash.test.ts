@@ -2,7 +2,7 @@ import { describe, it } from "node:test";
 import { simulate } from "./testing/simulate.ts";
 
 // Thousands more: npm run test:crash -- --only volumes --seeds 10000
-const seeds = Number(process.env.SKEP_CRASH_SEEDS ?? 200);
+const seeds = Number(process.env.SKEP_CRASH_SEEDS ?? 100);
 const seedsOfTest = 50;
 
 async function runs(from: number, to: number, say: (message: string) => void): Promise<void> {
