@@ -14,9 +14,7 @@ const longestMs = 4000;
 
 let world: StateWorld;
 before(async () => {
-  world = await StateWorld.make();
-  await world.ask({ verb: "create" });
-  await world.leaveMarks();
+  world = await StateWorld.withMachine();
 });
 after(() => world[Symbol.asyncDispose]());
 

@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { hash } from "node:crypto";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { quietWork, run } from "@skep/base";
 import { ImageStore } from "@skep/images";
 import {
@@ -17,6 +16,7 @@ import {
   Machines,
   prepareDiskFreeze,
 } from "@skep/machines";
+import { guestSh } from "./guest-sh.ts";
 import { Installation } from "./support.ts";
 
 const name = "web";
@@ -74,16 +74,8 @@ export class FrozenGuest implements AsyncDisposable {
     return this.within(async (it) => it);
   }
 
-  async sh(script: string, on = name): Promise<string> {
-    const session = await this.machines.exec(on, { command: ["sh", "-c", script] });
-    session.stdin.end();
-    const [output, errors, status] = await Promise.all([
-      text(session.stdout),
-      text(session.stderr),
-      session.exit,
-    ]);
-    assert.equal(status, 0, `${script}: ${errors}`);
-    return output.trim();
+  sh(script: string, on = name): Promise<string> {
+    return guestSh(this.machines, on, script);
   }
 
   writeAt(disk: string, words: string, on = name): Promise<string> {

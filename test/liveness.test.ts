@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
-import { text } from "node:stream/consumers";
 import { after, before, describe, it } from "node:test";
 import type { LivenessRequest, Machine } from "@skep/api/schemas";
 import { processStartTime, quietWork } from "@skep/base";
 import { ImageStore } from "@skep/images";
 import { type MachineEvent, Machines } from "@skep/machines";
 import { gone } from "./guest-programs.ts";
+import { guestSh } from "./guest-sh.ts";
 import { eventually, Installation } from "./support.ts";
 
 const log = { debug() {}, info() {}, warn() {}, error() {} };
@@ -46,17 +46,7 @@ after(async () => {
   await skep[Symbol.asyncDispose]();
 });
 
-async function sh(script: string): Promise<string> {
-  const session = await machines.exec("web", { command: ["sh", "-c", script] });
-  session.stdin.end();
-  const [output, errors, status] = await Promise.all([
-    text(session.stdout),
-    text(session.stderr),
-    session.exit,
-  ]);
-  assert.equal(status, 0, `${script}: ${errors}`);
-  return output.trim();
-}
+const sh = (script: string) => guestSh(machines, "web", script);
 
 async function until(holds: (machine: Machine) => boolean, what: string): Promise<Machine> {
   const get = () => machines.get("web");

@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { chmod, mkdir, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { after, before } from "node:test";
 import { newId, quietWork, run, SkepError } from "@skep/base";
 import { ImageStore } from "@skep/images";
 import { type MachineEvent, Machines, type VolumeAccess } from "@skep/machines";
@@ -220,6 +221,24 @@ export class MachineBench implements AsyncDisposable {
     await this.skep[Symbol.asyncDispose]();
     await this.volumes.killServer();
   }
+}
+
+/** One for all tests of a file, from before the first to after the last. `prepare`: before the first, too. */
+export function useBench(prepare: (bench: MachineBench) => Promise<unknown> = async () => {}) {
+  let bench: MachineBench | undefined;
+  before(async () => {
+    bench = await MachineBench.make();
+    await prepare(bench);
+  });
+  after(() => bench?.[Symbol.asyncDispose]());
+  return () => bench as MachineBench;
+}
+
+/** Makes image `hello` of `bootDisk`. */
+export async function importHello({ skep }: MachineBench): Promise<void> {
+  const path = join(skep.home, "hello.raw");
+  await writeFile(path, bootDisk());
+  await new ImageStore({ home: skep.home }).import({ path, name: "hello" }, quietWork());
 }
 
 /**

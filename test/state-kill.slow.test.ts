@@ -10,9 +10,7 @@ const longestMs = 400;
 
 let world: StateWorld;
 before(async () => {
-  world = await StateWorld.make();
-  await world.ask({ verb: "create" });
-  await world.leaveMarks();
+  world = await StateWorld.withMachine();
 });
 after(() => world[Symbol.asyncDispose]());
 

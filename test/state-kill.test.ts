@@ -4,9 +4,7 @@ import { freezePoints, killed, resumePoints, StateWorld, suspendPoints } from ".
 
 let world: StateWorld;
 before(async () => {
-  world = await StateWorld.make();
-  await world.ask({ verb: "create" });
-  await world.leaveMarks();
+  world = await StateWorld.withMachine();
 });
 after(() => world[Symbol.asyncDispose]());
 

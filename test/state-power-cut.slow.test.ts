@@ -6,9 +6,7 @@ import { eventually } from "./support.ts";
 
 let world: StateWorld;
 before(async () => {
-  world = await StateWorld.make();
-  await world.ask({ verb: "create" });
-  await world.leaveMarks();
+  world = await StateWorld.withMachine();
 });
 after(() => world[Symbol.asyncDispose]());
 

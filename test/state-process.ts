@@ -4,7 +4,6 @@ import { hash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import {
   type Frozen,
   FrozenMachines,
@@ -19,6 +18,7 @@ import {
 import { quietWork, toSkepError } from "@skep/base";
 import { ImageStore } from "@skep/images";
 import { type LiveMachine, Machines } from "@skep/machines";
+import { guestSh } from "./guest-sh.ts";
 
 /** Of the machine web, or of the one that is named. */
 export type Asked = { machine?: string } & (
@@ -258,17 +258,8 @@ async function answer(asked: Asked): Promise<unknown> {
     case "close":
       await machines.close();
       return undefined;
-    case "exec": {
-      const session = await machines.exec(name, { command: ["sh", "-c", asked.script] });
-      session.stdin.end();
-      const [output, errors, status] = await Promise.all([
-        text(session.stdout),
-        text(session.stderr),
-        session.exit,
-      ]);
-      if (status !== 0) throw new Error(`${asked.script}: ${errors}`);
-      return output.trim();
-    }
+    case "exec":
+      return await guestSh(machines, name, asked.script);
   }
 }
 

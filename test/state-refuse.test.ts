@@ -8,9 +8,7 @@ import { StateWorld } from "./state-world.ts";
 
 let world: StateWorld;
 before(async () => {
-  world = await StateWorld.make();
-  await world.ask({ verb: "create" });
-  await world.leaveMarks();
+  world = await StateWorld.withMachine();
 });
 after(() => world[Symbol.asyncDispose]());
 

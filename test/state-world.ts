@@ -47,6 +47,19 @@ export class StateWorld implements AsyncDisposable {
     return world;
   }
 
+  /** With machine `web`, which runs and has its marks. */
+  static async withMachine(): Promise<StateWorld> {
+    const world = await StateWorld.make();
+    try {
+      await world.ask({ verb: "create" });
+      await world.leaveMarks();
+      return world;
+    } catch (error) {
+      await world[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
   /** A new control process, which first brings in order what the last one left. */
   async open(): Promise<void> {
     const program = join(import.meta.dirname, "state-process.ts");

@@ -10,6 +10,21 @@ import { run } from "@skep/base";
 import { eventually } from "./support.ts";
 import { mebibyte, VolumeHost } from "./volumes.ts";
 
+/** A host whose volume `far` is in another host's store. */
+async function farVolume(store: VolumeHost, endpoint: string): Promise<VolumeHost> {
+  const { stdout } = await store.installation.skep(["key", "create", "-q"]);
+  const [id = "", secret = ""] = stdout.trim().split(" ");
+  const host = await VolumeHost.make();
+  try {
+    const env = { AWS_ACCESS_KEY_ID: id, AWS_SECRET_ACCESS_KEY: secret };
+    await host.vol(["add", "--size", "64M", "--name", "far", "--endpoint-url", endpoint], { env });
+    return host;
+  } catch (error) {
+    await host[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
 async function runningJobs(host: VolumeHost): Promise<number> {
   return (await host.installation.skep(["jobs", "ls", "-q"])).stdout.split("\n").filter(Boolean).length;
 }
@@ -83,12 +98,7 @@ describe("volumes on another host's store", { concurrency: false }, () => {
     const endpoint = (
       await store.installation.skep(["up", "-q", "--http", "--listen", "127.0.0.1:0"])
     ).stdout.trim();
-    const [id = "", secret = ""] = (await store.installation.skep(["key", "create", "-q"])).stdout
-      .trim()
-      .split(" ");
-    await using host = await VolumeHost.make();
-    const env = { AWS_ACCESS_KEY_ID: id, AWS_SECRET_ACCESS_KEY: secret };
-    await host.vol(["add", "--size", "64M", "--name", "far", "--endpoint-url", endpoint], { env });
+    await using host = await farVolume(store, endpoint);
     await host.add("--size", "64M", "--name", "near");
     await store.installation.skep(["down"]);
     const volumes = await host.list();
@@ -108,12 +118,7 @@ describe("volumes on another host's store", { concurrency: false }, () => {
     const up = async (listen: string) =>
       (await store.installation.skep(["up", "-q", "--http", "--listen", listen])).stdout.trim();
     const endpoint = await up("127.0.0.1:0");
-    const [id = "", secret = ""] = (await store.installation.skep(["key", "create", "-q"])).stdout
-      .trim()
-      .split(" ");
-    await using host = await VolumeHost.make();
-    const env = { AWS_ACCESS_KEY_ID: id, AWS_SECRET_ACCESS_KEY: secret };
-    await host.vol(["add", "--size", "64M", "--name", "far", "--endpoint-url", endpoint], { env });
+    await using host = await farVolume(store, endpoint);
     const address = await host.serve("far");
     await store.installation.skep(["down"]);
     await run("qemu-io", ["-f", "raw", "-c", "write -P 5 0 1M", "-c", "flush", address]);

@@ -18,7 +18,7 @@ const acceptLimitMs = 1000;
 export interface HeldPortsOptions {
   /** Told of everybody who wants something from the machine. */
   onCall(): void;
-  /** Whether such a connection is skep's own, which is kept as any other and wants nothing. */
+  /** Whether such a connection is skep's own: it waits like all others, and does not call. */
   isOwn(client: Socket): boolean;
 }
 

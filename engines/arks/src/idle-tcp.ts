@@ -1,21 +1,14 @@
 import { open, readFile } from "node:fs/promises";
+import { type TcpEnd, ticksPerSecond } from "@skep/machines";
 
-/** The kernel's clock ticks in /proc; 100 a second on every Linux that QEMU runs on. */
-const ticksPerSecond = 100;
 const timeWait = "06";
 const closed = "07";
 const listening = "0A";
 
-/** Over IPv4. */
-export interface End {
-  address: string;
-  port: number;
-}
-
 export interface HostConnection {
   /** This host's end. */
-  from: End;
-  to: End;
+  from: TcpEnd;
+  to: TcpEnd;
   /** `ended`: it was closed from here, and is only remembered. */
   state: "open" | "ended";
   /** How much longer it is remembered. */
@@ -42,29 +35,36 @@ export function parseConnections(table: string): HostConnection[] {
   });
 }
 
-/** How many connections the kernel has for who listens there that were not accepted yet. 0 where nobody listens. */
-export async function acceptQueue(listener: End): Promise<number> {
+/**
+ * How many connections the kernel has for who listens there that were not accepted yet. 0 where nobody listens, or
+ * that cannot be told.
+ */
+export async function acceptQueue(listener: TcpEnd): Promise<number> {
+  return await queued(listener).catch(() => 0);
+}
+
+async function queued(listener: TcpEnd): Promise<number> {
   const row = new RegExp(` ${formatEnd(listener)} 00000000:0000 ${listening} [0-9A-F]{8}:([0-9A-F]{8}) `);
   await using file = await open("/proc/net/tcp");
   // Listeners come first, before what may be very many connections.
   for (let table = ""; ; ) {
     const { bytesRead, buffer } = await file.read();
     table += buffer.toString("latin1", 0, bytesRead);
-    const [, queued] = row.exec(table) ?? [];
-    if (queued !== undefined) return Number.parseInt(queued, 16);
+    const [, waiting] = row.exec(table) ?? [];
+    if (waiting !== undefined) return Number.parseInt(waiting, 16);
     if (bytesRead === 0) return 0;
   }
 }
 
 /** `0100007F:1F90`: the address as this processor has it in memory, lowest byte first. Undefined: not IPv4. */
-function parseEnd(end: string | undefined): End | undefined {
+function parseEnd(end: string | undefined): TcpEnd | undefined {
   const [, hex, port] = /^(?:0{16}FFFF0000)?([0-9A-F]{8}):([0-9A-F]{4})$/.exec(end ?? "") ?? [];
   if (hex === undefined || port === undefined) return undefined;
   const address = [...Buffer.from(hex, "hex").reverse()].join(".");
   return { address, port: Number.parseInt(port, 16) };
 }
 
-function formatEnd({ address, port }: End): string {
+function formatEnd({ address, port }: TcpEnd): string {
   const hex = Buffer.from(address.split(".").map(Number)).reverse().toString("hex");
   return `${hex}:${port.toString(16).padStart(4, "0")}`.toUpperCase();
 }

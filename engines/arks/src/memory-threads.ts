@@ -69,9 +69,8 @@ class Thread {
     return this.#waiting.length;
   }
 
-  /** Whether it can be given something else to work on. */
-  get isIdle(): boolean {
-    return this.#failure === undefined && this.#waiting.length === 0;
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
   }
 
   open(data: ThreadData): void {
@@ -96,9 +95,14 @@ class Thread {
     return answer.promise;
   }
 
-  /** Once it has done what it was asked: Node (24.21) dies of a thread that is ended while it makes a decompressor. */
-  async end(): Promise<void> {
+  /** Until it has done what it was asked. */
+  async settle(): Promise<void> {
     await Promise.allSettled(this.#waiting.map(({ promise }) => promise));
+  }
+
+  /** Once it has settled: Node (24.21) dies of a thread that is ended while it makes a decompressor. */
+  async end(): Promise<void> {
+    await this.settle();
     await this.#worker.terminate();
   }
 }
@@ -112,7 +116,8 @@ export class IdleThreads implements AsyncDisposable {
   }
 
   async give(thread: Thread): Promise<void> {
-    if (!thread.isIdle || this.#threads.length === mostThreads) return await thread.end();
+    await thread.settle();
+    if (thread.hasFailed || this.#threads.length === mostThreads) return await thread.end();
     thread.close();
     this.#threads.push(thread);
   }

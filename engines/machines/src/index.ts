@@ -26,7 +26,13 @@ export { type MachineFile, machineIdOf, type VolumeOfMachine } from "./machine-f
 export { Machines, type MachinesOptions } from "./machines.ts";
 export { frozenDirectory, frozenRam, memoryDirectory } from "./paths.ts";
 export { openForwardSomewhere } from "./ports.ts";
-export { processorSeconds, type ThreadTime, threadTimes, wantedShare } from "./processor-time.ts";
+export {
+  processorSeconds,
+  type ThreadTime,
+  threadTimes,
+  ticksPerSecond,
+  wantedShare,
+} from "./processor-time.ts";
 export { type LaterSeed, laterSeed } from "./seed-later.ts";
 export { freezeDisksAtRest } from "./share-disk.ts";
 export { endQemu, type Incoming, launchIncoming, plannedStart, startMachine } from "./start.ts";
@@ -42,7 +48,7 @@ export type {
   MarkedVolume,
   VolumeAccess,
 } from "./types.ts";
-export { timeWaitMs } from "./uses.ts";
+export { type TcpEnd, timeWaitMs } from "./uses.ts";
 export { finishReverts } from "./volume-reverts.ts";
 export { isCode, volumesReady } from "./volumes.ts";
 export { abandonWarm } from "./warm-abandon.ts";

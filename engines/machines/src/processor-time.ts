@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { readFileIfThere } from "@skep/base";
 
 /** Clock ticks a second in /proc; 100 on every Linux that QEMU runs on. */
-const ticksPerSecond = 100;
+export const ticksPerSecond = 100;
 
 /** Processor time that a process has had, in seconds (proc(5), utime and stime). Fails where it is gone, or no Linux. */
 export async function processorSeconds(pid: number): Promise<number> {

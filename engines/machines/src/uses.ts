@@ -5,7 +5,7 @@ export const timeWaitMs = 60_000;
 const spareMs = 5000;
 
 /** One end of a TCP connection over IPv4. */
-interface End {
+export interface TcpEnd {
   address: string;
   port: number;
 }
@@ -66,11 +66,11 @@ export class Uses {
   }
 
   /** Whether that is a connection of our own to one of its forwards, or one that ended within the last minute. */
-  isOwn(from: End, to: End): boolean {
+  isOwn(from: TcpEnd, to: TcpEnd): boolean {
     return this.#own.has(nameOf(from, to));
   }
 }
 
-function nameOf(from: End, to: End): string {
+function nameOf(from: TcpEnd, to: TcpEnd): string {
   return `${from.address}:${from.port} ${to.address}:${to.port}`;
 }
