@@ -79,7 +79,11 @@ export async function takeSource(machine: Machine, options: SourceOptions): Prom
   const asleep = machine.state === "suspended" && suspended !== null;
   await using undo = new Undo();
   await settleVolumes(machine);
-  const instant = await VolumeInstant.plan(machine, `fork-${randomBytes(4).toString("hex")}`);
+  const instant = await VolumeInstant.plan(
+    machine,
+    `fork-${randomBytes(4).toString("hex")}`,
+    options.work.signal,
+  );
   undo.push(() => instant.undo());
   const taken = asleep
     ? await takeAsleep(machine, suspended, options, instant)

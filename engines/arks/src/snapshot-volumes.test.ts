@@ -31,6 +31,7 @@ class Snapshots {
 
   access(): Partial<VolumeAccess> {
     return {
+      ready: async () => {},
       mark: async (mark, volumes) =>
         void this.#marks.set(
           mark,
@@ -78,7 +79,7 @@ const beside = async () =>
   (await readdir(join(home, "machines/web/snapshots"))).filter((name) => name.startsWith("."));
 
 async function taken(stem = "first"): Promise<VolumeInstant> {
-  const instant = await VolumeInstant.plan(machine, stem);
+  const instant = await VolumeInstant.plan(machine, stem, signal);
   await instant.mark(signal);
   await instant.complete(signal);
   return instant;
@@ -119,14 +120,14 @@ describe("volumes at one instant", () => {
 
   it("leave nothing where they are given up, before or after they are complete", async () => {
     await (await taken()).undo();
-    const instant = await VolumeInstant.plan(machine, "first");
+    const instant = await VolumeInstant.plan(machine, "first", signal);
     await instant.mark(signal);
     await instant.undo();
     assert.deepEqual([snapshots.there.size, await beside()], [0, []]);
   });
 
   it("are refused as a whole where storaged died meanwhile", async () => {
-    const instant = await VolumeInstant.plan(machine, "first");
+    const instant = await VolumeInstant.plan(machine, "first", signal);
     await instant.mark(signal);
     snapshots.die();
     await assert.rejects(instant.complete(signal), { code: "MARK_UNKNOWN" });

@@ -41,9 +41,10 @@ export class VolumeInstant {
   }
 
   /** Within a turn of the machine. `stem` is the name of the snapshot that is to be, or any other word. */
-  static async plan(machine: Machine, stem: string): Promise<VolumeInstant> {
+  static async plan(machine: Machine, stem: string, signal: AbortSignal): Promise<VolumeInstant> {
     const instant = new VolumeInstant(machine, stem);
     if (instant.volumes.length > 0) {
+      await machine.context.volumes.ready(signal);
       await ensureSnapshots(machine.paths.directory);
       await writeIntent(machine, stem, namesOf(instant.volumes));
       for (const { snapshot } of instant.volumes) machine.context.heldSnapshots.add(snapshot);

@@ -49,7 +49,7 @@ export async function takeSnapshot(
   undo.push(() => Promise.all(files.map(({ to }) => rm(to, { force: true }))));
   if (machine.live === undefined) await finishReverts(machine, work.signal);
   await settleVolumes(machine);
-  const instant = await VolumeInstant.plan(machine, name);
+  const instant = await VolumeInstant.plan(machine, name, work.signal);
   undo.push(() => instant.undo());
   const keepRest = async () => {
     await instant.mark(work.signal);
