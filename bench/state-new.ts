@@ -52,7 +52,7 @@ async function begins(world: World, add: Add): Promise<void> {
   add("ready", ms);
   const machine = await world.machine("warm");
   if (!machine.ready) throw new Error("a machine was not begun from a template, or is not ready");
-  add("ssh", (await sshAnswers(loginOf(world, machine))) - started);
+  add("ssh", (await sshAnswers(loginOf(world, machine), { isUp: true })) - started);
   await world.skep("rm", "--force", "warm");
 }
 

@@ -44,6 +44,8 @@ export interface CopyOptions {
   more?: readonly HelperStep[];
   /** Its cloud-init is to see a new instance. The caller has that done, and says when it is ready. */
   firstBoot?: boolean;
+  /** `keep` is part of it: sooner for one alone, and later for many at once. */
+  durable?: boolean;
 }
 
 export interface StartedCopy {
@@ -56,7 +58,7 @@ export interface StartedCopy {
 export async function startCopy(
   source: ForkSource,
   machine: Machine,
-  { identity, started, work, reach, more = [], firstBoot = false }: CopyOptions,
+  { identity, started, work, reach, more = [], firstBoot = false, durable = false }: CopyOptions,
 ): Promise<StartedCopy> {
   const { record, id } = source.frozen;
   const device = await source.frozen.device();
@@ -79,11 +81,11 @@ export async function startCopy(
       signal.throwIfAborted();
       if (!identity) return void (await live.qmp.execute("cont"));
       const mac = patched === undefined ? null : machine.file.mac;
-      told = await giveIdentity(source, live, { mac, more, firstBoot }, signal);
+      told = await giveIdentity(source, live, { mac, more, firstBoot, durable }, signal);
       if (patched === undefined) told.push(keptMac);
       if (!firstBoot) machine.setReady("helper");
       readyMs = Math.round(performance.now() - started);
-      keep = () => keepIdentity(source, live, signal);
+      if (!durable) keep = () => keepIdentity(source, live, signal);
     },
   });
   await reach("fork-ready");
@@ -117,7 +119,8 @@ async function giveIdentity(
   const { file, name, paths } = machine;
   const limits = { signal, timeoutMs: identityLimitMs };
   const keys = await Promise.all(quickHostKeys.map(makeHostKey));
-  const asked = helper.exchange(identityRequest(file, { ...wanted, keys }), limits);
+  const all = { ...wanted, keys };
+  const asked = helper.exchange(identityRequest(file, all), limits);
   asked.catch(() => undefined); // whoever awaits it may fail before
   await nextTurn(); // it is written by now
   await qmp.execute("cont");
@@ -129,7 +132,7 @@ async function giveIdentity(
     const key = await makeHostKey("rsa");
     keys.push(key);
     const rest = answers.findIndex(({ verb }) => verb === "unless");
-    answers = [...answers.slice(0, rest), ...(await helper.exchange(closingRequest(key, name), limits))];
+    answers = [...answers.slice(0, rest), ...(await helper.exchange(closingRequest(key, name, all), limits))];
   }
   const identity = identityOf(answers, keys);
   const lack = lackOf(identity);

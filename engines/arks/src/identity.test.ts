@@ -74,10 +74,20 @@ describe("a copy's identity", () => {
     assert.equal(waitsForKey(answered(request)), true);
     assert.equal(waitsForKey(answered(request, { [rest]: none })), false);
     const key = await makeHostKey("rsa");
+    const verbs = (durable: boolean) =>
+      closingRequest(key, "web-1", { mac: null, keys: [], durable }).map(({ verb }) => verb);
+    assert.deepEqual(verbs(false), ["replace", "replace", "reload-sshd", "thaw"]);
+    assert.deepEqual(verbs(true), ["replace", "replace", "sync", "reload-sshd", "thaw"]);
+  });
+
+  it("is on the guest's disk before the rest of the guest goes on, where that is wanted", async () => {
+    const request = identityRequest(copy, { mac: null, keys: [await makeHostKey("ed25519")], durable: true });
     assert.deepEqual(
-      closingRequest(key, "web-1").map(({ verb }) => verb),
-      ["replace", "replace", "reload-sshd", "thaw"],
+      request.slice(at(request, "unless")).map(({ verb }) => verb),
+      ["unless", "sync", "reload-sshd", "thaw"],
     );
+    const answers = answered(request, { [at(request, "unless")]: none, [at(request, "sync")]: failed });
+    assert.equal(lackOf(identityOf(answers, []))?.step, "sync");
   });
 
   it("is told step by step; what a copy cannot be without is named", async () => {

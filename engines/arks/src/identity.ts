@@ -7,7 +7,7 @@ import { type HostKey, type HostKeyType, hostKeyTypes } from "./ssh-host-keys.ts
 /** Twice what the kernel's pool holds. */
 const seedBytes = 64;
 /** A copy that shares these with another, or never goes on, is of no use. */
-const essential = /^(seed|ssh host key|thaw)/;
+const essential = /^(seed|ssh host key|sync|thaw)/;
 
 function hostKeyPath(type: HostKeyType): string {
   return `/etc/ssh/ssh_host_${type}_key`;
@@ -24,6 +24,8 @@ export interface Wanted {
   more?: readonly HelperStep[];
   /** Its cloud-init is to see a new instance. */
   firstBoot?: boolean;
+  /** All of it is to be on the guest's disk before the rest of the guest goes on, which would hold that up. */
+  durable?: boolean;
 }
 
 /**
@@ -33,7 +35,7 @@ export interface Wanted {
  */
 export function identityRequest(
   { id, name }: Pick<MachineFile, "id" | "name">,
-  { mac, keys, more = [], firstBoot = false }: Wanted,
+  { mac, keys, more = [], firstBoot = false, durable = false }: Wanted,
 ): HelperStep[] {
   return [
     { verb: "seed", bytes: randomBytes(seedBytes) },
@@ -45,19 +47,21 @@ export function identityRequest(
     ...keys.flatMap((key) => keyFiles(key, name)),
     ...more,
     { verb: "unless", path: hostKeyPath("rsa") },
-    ...goOn,
+    ...goOn(durable),
   ];
 }
 
-const goOn: readonly HelperStep[] = [{ verb: "reload-sshd" }, { verb: "thaw" }];
+function goOn(durable: boolean): HelperStep[] {
+  return [...(durable ? [{ verb: "sync" as const }] : []), { verb: "reload-sshd" }, { verb: "thaw" }];
+}
 
 /** Whether the guest still waits, for a key of that type. */
 export function waitsForKey(answers: readonly StepResult[]): boolean {
   return answers.some(({ verb, outcome }) => verb === "unless" && outcome === "done");
 }
 
-export function closingRequest(key: HostKey, name: string): HelperStep[] {
-  return [...keyFiles(key, name), ...goOn];
+export function closingRequest(key: HostKey, name: string, { durable = false }: Wanted): HelperStep[] {
+  return [...keyFiles(key, name), ...goOn(durable)];
 }
 
 function keyFiles({ type, privateKey, publicKey }: HostKey, name: string): HelperStep[] {

@@ -42,6 +42,8 @@ export interface BuildOptions {
 /** Room in the seed's device for the user-data of those who begin from it; zeros, which take none on disk. */
 const seedRoomBytes = 4 * 1024 ** 2;
 const agentLimitMs = 60_000;
+/** Of the guest's own time: until whoever waited for a new machine has logged in. */
+const sessionSeconds = 60;
 
 /**
  * Boots a machine that nobody sees, until its first boot is over, and keeps it as it stands. The template is there
@@ -91,6 +93,7 @@ async function make(
   await reach("template-started");
   const { agent } = await settle(live, work);
   const keysFile = agent ? await keysFileOf(live, work.signal) : null;
+  if (agent) await beginSession(live, work.signal);
   const seedBytes = machine.file.seeded ? (await stat(machine.paths.seed)).size : 0;
   const { publicKey } = await context.ownKeys();
   await reach("template-settled");
@@ -144,6 +147,22 @@ function yieldToOthers(pid: number): void {
       // it has ended
     }
   }
+}
+
+/**
+ * The first login to a guest starts its user's own systemd, which takes seconds where it is emulated. So somebody is
+ * logged in when the template is kept, and a little longer in each machine that goes on from it.
+ */
+async function beginSession(live: LiveMachine, signal: AbortSignal): Promise<void> {
+  const { user } = live.machine.file;
+  const session = ["su", "--login", user, "--command", `sleep ${sessionSeconds}`];
+  const unit = ["systemd-run", "--quiet", "--collect", "--unit=skep-session", ...session];
+  const limits = { timeoutMs: agentLimitMs, signal };
+  const { status, output } = await guestRun(live.agent, unit, limits);
+  if (status !== 0)
+    return live.machine.context.log.debug({ output }, "nobody can be logged in to a template");
+  const isUp = `until systemctl is-active --quiet "user@$(id -u "$1")"; do sleep 1; done`;
+  await guestRun(live.agent, ["/bin/sh", "-c", isUp, "sh", user], limits);
 }
 
 /** Where the login user's authorized keys are; null where that cannot be told, or it has none. */

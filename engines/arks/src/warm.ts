@@ -77,6 +77,7 @@ export async function startFromTemplate(
     const { keep } = await startCopy(source, machine, {
       ...{ identity: true, started, work, reach, more },
       firstBoot: seed.firstBoot,
+      durable: !seed.firstBoot,
     });
     if (machine.file.mac !== file.mac) throw new Error("its guest could not be given its MAC");
     const live = machine.running();
@@ -114,10 +115,12 @@ done`;
 
 async function tidyUp(live: LiveMachine, template: MachineFile, keys: string | null): Promise<void> {
   const { file, name, context } = live.machine;
-  const command = ["/bin/sh", "-c", tidyScript, "sh", keys ?? "", template.id, file.id, template.name, name];
+  // Whoever logs in meanwhile goes first.
+  const command = ["nice", "-n", "19", "/bin/sh", "-c", tidyScript];
+  const values = ["sh", keys ?? "", template.id, file.id, template.name, name];
   const limits = { timeoutMs: ownLimitMs, signal: new AbortController().signal };
   try {
-    const { status, output } = await guestRun(live.agent, command, limits);
+    const { status, output } = await guestRun(live.agent, [...command, ...values], limits);
     if (status !== 0) throw new Error(`it ended with status ${status}: ${output}`);
   } catch (error) {
     context.log.warn({ machine: name, err: error }, "its guest's files could not be tidied up");

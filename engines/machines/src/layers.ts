@@ -63,9 +63,16 @@ export async function linkLayer(
 }
 
 /** Takes a layer's name away again that nothing stands on; the disk it was linked from is as it was. */
-export async function unlinkLayer(home: string, layer: DiskBase): Promise<void> {
-  await rm(join(home, layer.path), { force: true });
-  await rm(recordPath(join(home, layer.path)), { force: true });
+export async function unlinkLayer(home: string, { path }: DiskBase): Promise<void> {
+  const { layers } = homePaths(home);
+  for (const name of await readdir(layers)) {
+    if (layerOf(name) === path) await rm(join(layers, name), { force: true });
+  }
+}
+
+/** The layer whose file, or whose record or empty overlay beside it, has that name. */
+function layerOf(name: string): string {
+  return `layers/${name.split(".", 1)[0]}.qcow2`;
 }
 
 function recordPath(layer: string): string {
@@ -160,8 +167,7 @@ export async function sweepLayers(home: string, bases: readonly (DiskBase | null
   const used = new Set<string>();
   for (const base of bases) for (const step of await baseChain(home, base)) used.add(step.path);
   for (const name of await readdir(layers).catch(() => [])) {
-    const stem = name.split(".", 1)[0];
-    if (!used.has(`layers/${stem}.qcow2`)) await rm(join(layers, name), { force: true });
+    if (!used.has(layerOf(name))) await rm(join(layers, name), { force: true });
   }
 }
 

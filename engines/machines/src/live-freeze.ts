@@ -1,9 +1,17 @@
 import { randomBytes } from "node:crypto";
 import { link, rename, rm } from "node:fs/promises";
 import { syncDirectory } from "@skep/base";
-import { createDisk, type DiskBase } from "./disk.ts";
+import type { DiskBase } from "./disk.ts";
 import { diskDevice, diskName, diskNode } from "./disk-node.ts";
-import { type DiskLayers, finishFreeze, linkLayer, newLayer, sealLayer, unlinkLayer } from "./layers.ts";
+import {
+  copyOverlay,
+  type DiskLayers,
+  finishFreeze,
+  linkLayer,
+  newLayer,
+  sealLayer,
+  unlinkLayer,
+} from "./layers.ts";
 import type { LiveMachine } from "./live.ts";
 import type { Machine } from "./machine.ts";
 import { deleteNode } from "./plug.ts";
@@ -101,7 +109,7 @@ async function prepareDisk(
     layer,
   );
   const path = paths.liveDisk(node);
-  await createDisk(path, { home, sizeBytes, base: layer, uid: file.uid, signal });
+  await copyOverlay(path, { home, sizeBytes, layer, uid: file.uid, signal });
   // Without a base for now: QEMU has it open already, and puts the overlay on top of it.
   await qmp.execute("blockdev-add", diskNode(node, path, null), { timeoutMs: answerLimitMs });
 }
