@@ -27,6 +27,8 @@ export interface ForkOptions {
   frozen: FrozenMachines;
   work: Work;
   reach: Reach;
+  /** Has something done when the copies are told of. */
+  later(work: (signal: AbortSignal) => Promise<void>): void;
 }
 
 /**
@@ -36,7 +38,7 @@ export interface ForkOptions {
 export async function forkMachine(
   name: string,
   request: ForkRequest,
-  { machines, frozen, work, reach }: ForkOptions,
+  { machines, frozen, work, reach, later }: ForkOptions,
 ): Promise<ForkResult> {
   const started = performance.now();
   const names = namesOfCopies(name, request);
@@ -56,7 +58,7 @@ export async function forkMachine(
     work.signal.throwIfAborted();
     return await makeCopies(source, names, { identity, started, work, reach });
   });
-  void writeSeeds(machines, copies);
+  later((signal) => writeSeeds(machines, copies, signal));
   const { pauseMs, populatedMiB } = source;
   return { source: name, pauseMs, populatedMiB, durationMs: Math.round(performance.now() - started), copies };
 }
@@ -133,15 +135,20 @@ function cloneOf({ snapshot, ...volume }: SnapshotVolume): ClonedFrom & { volume
 }
 
 /** For their next boot, while they are in use. What cannot be written now is at their next start. */
-async function writeSeeds(machines: Machines, copies: readonly ForkedMachine[]): Promise<void> {
+async function writeSeeds(
+  machines: Machines,
+  copies: readonly ForkedMachine[],
+  signal: AbortSignal,
+): Promise<void> {
   for (const { name, id } of copies) {
+    signal.throwIfAborted();
     const write = async (machine: Machine) => {
       if (machine.file.id !== id) return;
       await writeForkSeed(machine).catch((error: unknown) =>
         machine.context.log.warn({ machine: name, err: error }, "cannot write its seed"),
       );
     };
-    await machines.withMachine(name, write).catch(() => undefined); // it may be gone by now
+    await machines.withMachine(name, write, signal).catch(() => undefined); // it may be gone by now
   }
 }
 

@@ -17,6 +17,7 @@ import { FrozenMachines } from "./frozen.ts";
 import { runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { IdleKeeper } from "./idle.ts";
 import type { IdleTimes } from "./idle-watch.ts";
+import { Later } from "./later.ts";
 import { recoverMachine } from "./recover.ts";
 import { bootInstead, resumeMachine } from "./resume.ts";
 import { diagnoseSnapshots } from "./snapshot-doctor.ts";
@@ -69,6 +70,7 @@ class HomeStates implements States {
   readonly #reach: Reach;
   readonly #frozen: FrozenMachines;
   readonly #idle: IdleKeeper;
+  readonly #later = new Later();
   /** All that was there before this process made any. */
   readonly #earlier: string[];
 
@@ -153,7 +155,9 @@ class HomeStates implements States {
 
   async fork(name: string, request: ForkRequest, work: Work): Promise<ForkResult> {
     const [machines, frozen, reach] = [this.#machines, this.#frozen, this.#reach];
-    return await forkMachine(name, request, { machines, frozen, work, reach });
+    const later = (rest: (signal: AbortSignal) => Promise<void>) =>
+      this.#later.run(rest, (error) => this.#log.warn({ machine: name, err: error }, "after a fork"));
+    return await forkMachine(name, request, { machines, frozen, work, reach, later });
   }
 
   async recover(): Promise<void> {
@@ -212,6 +216,7 @@ class HomeStates implements States {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#idle[Symbol.asyncDispose]();
+    await this.#later[Symbol.asyncDispose]();
     await this.templates[Symbol.asyncDispose]();
     await this.#frozen[Symbol.asyncDispose]();
   }

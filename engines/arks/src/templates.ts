@@ -4,6 +4,7 @@ import { formatSize, KeyedMutex, quietWork, SkepError, type Work } from "@skep/b
 import { laterSeed, type Machine, type Machines } from "@skep/machines";
 import { removeState } from "./commit.ts";
 import type { FrozenMachines } from "./frozen.ts";
+import { Later } from "./later.ts";
 import type { Reach } from "./standstill.ts";
 import { buildTemplate } from "./template-build.ts";
 import { type TemplateSettings, TemplatesInMemory } from "./template-cache.ts";
@@ -40,8 +41,7 @@ export class Templates implements AsyncDisposable {
   readonly #options: TemplatesOptions;
   readonly #memory: TemplatesInMemory;
   readonly #turns = new KeyedMutex();
-  readonly #over = new AbortController();
-  readonly #working = new Set<Promise<void>>();
+  readonly #later = new Later();
   /** By key, why no template came of them, or why one does not do: until skepd is started again, or somebody builds one. */
   readonly #given = new Map<string, string>();
 
@@ -204,7 +204,8 @@ export class Templates implements AsyncDisposable {
   async #begin(machine: Machine, { template, seed }: Chosen, work: Work): Promise<string | undefined> {
     const { home, frozen, log, reach } = this.#options;
     try {
-      await startFromTemplate(machine, template, { frozen, seed, work, reach });
+      const tidyUp = await startFromTemplate(machine, template, { frozen, seed, work, reach });
+      this.#run(tidyUp);
     } catch (error) {
       if (work.signal.aborted || machine.file.warming !== undefined) throw error;
       const { name } = machine;
@@ -247,13 +248,9 @@ export class Templates implements AsyncDisposable {
   }
 
   #run(work: (signal: AbortSignal) => Promise<void>): void {
-    const { signal } = this.#over;
-    const working = work(signal)
-      .catch((error: unknown) => {
-        if (!signal.aborted) this.#options.log.warn({ err: error }, "no template was made or loaded");
-      })
-      .finally(() => this.#working.delete(working));
-    this.#working.add(working);
+    this.#later.run(work, (error) =>
+      this.#options.log.warn({ err: error }, "no template was made, or loaded, or tidied up after"),
+    );
   }
 
   /** Gives back memory that is kept for machines to come; what running ones borrow stays. */
@@ -288,8 +285,7 @@ export class Templates implements AsyncDisposable {
 
   /** Cancels what is being built, and waits until nothing of it is left. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#over.abort();
-    await Promise.all(this.#working);
+    await this.#later[Symbol.asyncDispose]();
     await this.#memory[Symbol.asyncDispose]();
   }
 }

@@ -46,13 +46,14 @@ function sameKeys({ publicKeys }: TemplateRecord, seed: WarmOptions["seed"]): bo
 
 /**
  * The first start of a machine, within its turn, where a template is: with an identity of its own, its keys and its
- * user-data, it runs and is ready when this returns. Where it fails the machine is as it was, without QEMU.
+ * user-data, it runs and is ready when this returns. Where it fails the machine is as it was, without QEMU. What is
+ * given back is to be called once: it tidies up in the guest, meanwhile that is in use.
  */
 export async function startFromTemplate(
   machine: Machine,
   template: TemplateRecord,
   { frozen, seed, work, reach }: WarmOptions,
-): Promise<void> {
+): Promise<(signal: AbortSignal) => Promise<void>> {
   const { context, file, name } = machine;
   const started = performance.now();
   const layers = { disk: template.layer, dataDisks: [] };
@@ -88,7 +89,10 @@ export async function startFromTemplate(
     await finishWarm(machine);
     machine.setState("running");
     machine.setReady("helper");
-    if (!seed.firstBoot && template.agent) void tidyUp(live, source.file, keys);
+    const isTidy = seed.firstBoot || !template.agent;
+    return async (signal) => {
+      if (!isTidy) await tidyUp(live, source.file, keys, signal);
+    };
   } catch (error) {
     await abandonWarm(machine);
     if (machine.file.mac !== file.mac) await machine.save({ mac: file.mac });
@@ -113,16 +117,19 @@ for file in .instance-id *.json; do
   [ ! -f "$file" ] || [ -L "$file" ] || sed -i "s/$2/$3/g; s/$4/$5/g" "$file" || exit
 done`;
 
-async function tidyUp(live: LiveMachine, template: MachineFile, keys: string | null): Promise<void> {
-  const { file, name, context } = live.machine;
+async function tidyUp(
+  { machine, agent }: LiveMachine,
+  template: MachineFile,
+  keys: string | null,
+  signal: AbortSignal,
+): Promise<void> {
+  const { file, name } = machine;
   // Whoever logs in meanwhile goes first.
   const command = ["nice", "-n", "19", "/bin/sh", "-c", tidyScript];
   const values = ["sh", keys ?? "", template.id, file.id, template.name, name];
-  const limits = { timeoutMs: ownLimitMs, signal: new AbortController().signal };
-  try {
-    const { status, output } = await guestRun(live.agent, [...command, ...values], limits);
-    if (status !== 0) throw new Error(`it ended with status ${status}: ${output}`);
-  } catch (error) {
-    context.log.warn({ machine: name, err: error }, "its guest's files could not be tidied up");
-  }
+  const { status, output } = await guestRun(agent, [...command, ...values], {
+    timeoutMs: ownLimitMs,
+    signal,
+  });
+  if (status !== 0) throw new Error(`the guest of ${name} was not tidied up (status ${status}): ${output}`);
 }
