@@ -44,6 +44,7 @@ const seedRoomBytes = 4 * 1024 ** 2;
 const agentLimitMs = 60_000;
 /** Of the guest's own time: until whoever waited for a new machine has logged in. */
 const sessionSeconds = 60;
+const sessionLimitMs = 120_000;
 
 /**
  * Boots a machine that nobody sees, until its first boot is over, and keeps it as it stands. The template is there
@@ -154,15 +155,21 @@ function yieldToOthers(pid: number): void {
  * logged in when the template is kept, and a little longer in each machine that goes on from it.
  */
 async function beginSession(live: LiveMachine, signal: AbortSignal): Promise<void> {
-  const { user } = live.machine.file;
-  const session = ["su", "--login", user, "--command", `sleep ${sessionSeconds}`];
-  const unit = ["systemd-run", "--quiet", "--collect", "--unit=skep-session", ...session];
-  const limits = { timeoutMs: agentLimitMs, signal };
-  const { status, output } = await guestRun(live.agent, unit, limits);
-  if (status !== 0)
-    return live.machine.context.log.debug({ output }, "nobody can be logged in to a template");
-  const isUp = `until systemctl is-active --quiet "user@$(id -u "$1")"; do sleep 1; done`;
-  await guestRun(live.agent, ["/bin/sh", "-c", isUp, "sh", user], limits);
+  const { context, file } = live.machine;
+  const script = `systemd-run --quiet --collect --unit=skep-session \
+  su --login "$1" --command 'sleep ${sessionSeconds}' || exit
+until systemctl is-active --quiet "user@$(id -u "$1")"; do
+  systemctl is-active --quiet skep-session || exit
+  sleep 1
+done`;
+  const limits = { timeoutMs: sessionLimitMs, signal };
+  try {
+    const { status, output } = await guestRun(live.agent, ["/bin/sh", "-c", script, "sh", file.user], limits);
+    if (status !== 0) throw new Error(`it ended with status ${status}: ${output}`);
+  } catch (error) {
+    signal.throwIfAborted();
+    context.log.info({ err: error }, "a template is kept without anybody logged in");
+  }
 }
 
 /** Where the login user's authorized keys are; null where that cannot be told, or it has none. */
