@@ -124,12 +124,9 @@ async function tidyUp(
   signal: AbortSignal,
 ): Promise<void> {
   const { file, name } = machine;
+  const command = ["/bin/sh", "-c", tidyScript, "sh", keys ?? "", template.id, file.id, template.name, name];
   // Whoever logs in meanwhile goes first.
-  const command = ["nice", "-n", "19", "/bin/sh", "-c", tidyScript];
-  const values = ["sh", keys ?? "", template.id, file.id, template.name, name];
-  const { status, output } = await guestRun(agent, [...command, ...values], {
-    timeoutMs: ownLimitMs,
-    signal,
-  });
+  const limits = { timeoutMs: ownLimitMs, signal, low: true };
+  const { status, output } = await guestRun(agent, command, limits);
   if (status !== 0) throw new Error(`the guest of ${name} was not tidied up (status ${status}): ${output}`);
 }

@@ -40,6 +40,8 @@ describe("a program in a guest", { skip: noAgent }, () => {
     const limits = { timeoutMs: 60_000, signal: new AbortController().signal };
     assert.equal((await guestRun(fixture.agent, words, limits)).output, `a b|'|"$HOME"||`);
     assert.equal((await guestRun(fixture.agent, ["/no/such/program"], limits)).status, 127);
+    const low = await guestRun(fixture.agent, ["nice"], { ...limits, low: true });
+    assert.deepEqual(low, { status: 0, output: "19" });
   });
 
   it("has a path, a home and no input, whatever the agent has", async () => {
