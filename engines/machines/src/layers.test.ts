@@ -149,9 +149,12 @@ describe("layers", () => {
   it("leave the disk as it was where their name is taken back", async () => {
     const layer = await linkLayer(home, disk, record);
     const before = await readFile(disk);
+    await copyOverlay(join(home, "b.qcow2"), { home, layer, sizeBytes, uid: null });
     await unlinkLayer(home, layer);
     assert.deepEqual(await readdir(join(home, "layers")), []);
     assert.deepEqual(await readFile(disk), before);
+    await rm(join(home, "layers"), { recursive: true });
+    await unlinkLayer(home, layer);
   });
 
   it("are refused where a disk stands on more than QEMU can open", async () => {

@@ -64,15 +64,15 @@ export async function linkLayer(
 
 /** Takes a layer's name away again that nothing stands on; the disk it was linked from is as it was. */
 export async function unlinkLayer(home: string, { path }: DiskBase): Promise<void> {
-  const { layers } = homePaths(home);
-  for (const name of await readdir(layers)) {
-    if (layerOf(name) === path) await rm(join(layers, name), { force: true });
-  }
+  await removeFiles(home, (layer) => layer === path);
 }
 
-/** The layer whose file, or whose record or empty overlay beside it, has that name. */
-function layerOf(name: string): string {
-  return `layers/${name.split(".", 1)[0]}.qcow2`;
+/** Of layers that `isGone` says so of, by path: their files, records, and the empty overlays beside them. */
+async function removeFiles(home: string, isGone: (layer: string) => boolean): Promise<void> {
+  const { layers } = homePaths(home);
+  for (const name of await readdir(layers).catch(() => [])) {
+    if (isGone(`layers/${name.split(".", 1)[0]}.qcow2`)) await rm(join(layers, name), { force: true });
+  }
 }
 
 function recordPath(layer: string): string {
@@ -163,12 +163,9 @@ export async function baseChain(home: string, base: DiskBase | null): Promise<Di
 
 /** Removes layers that no disk in `bases` stands on any more, and the overlays kept beside them. */
 export async function sweepLayers(home: string, bases: readonly (DiskBase | null)[]): Promise<void> {
-  const { layers } = homePaths(home);
   const used = new Set<string>();
   for (const base of bases) for (const step of await baseChain(home, base)) used.add(step.path);
-  for (const name of await readdir(layers).catch(() => [])) {
-    if (!used.has(layerOf(name))) await rm(join(layers, name), { force: true });
-  }
+  await removeFiles(home, (layer) => !used.has(layer));
 }
 
 /** What the disks of a machine, or of a record of one, stand on. */
