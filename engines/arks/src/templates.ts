@@ -204,8 +204,8 @@ export class Templates implements AsyncDisposable {
   async #begin(machine: Machine, { template, seed }: Chosen, work: Work): Promise<string | undefined> {
     const { home, frozen, log, reach } = this.#options;
     try {
-      const tidyUp = await startFromTemplate(machine, template, { frozen, seed, work, reach });
-      this.#run(tidyUp);
+      const giveKeys = await startFromTemplate(machine, template, { frozen, seed, work, reach });
+      this.#run(giveKeys);
     } catch (error) {
       if (work.signal.aborted || machine.file.warming !== undefined) throw error;
       const { name } = machine;
@@ -249,7 +249,10 @@ export class Templates implements AsyncDisposable {
 
   #run(work: (signal: AbortSignal) => Promise<void>): void {
     this.#later.run(work, (error) =>
-      this.#options.log.warn({ err: error }, "no template was made, or loaded, or tidied up after"),
+      this.#options.log.warn(
+        { err: error },
+        "no template was made, or loaded, or its machine given its keys",
+      ),
     );
   }
 

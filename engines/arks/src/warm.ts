@@ -18,6 +18,7 @@ import type { FrozenMachines } from "./frozen.ts";
 import { frozenFromState } from "./frozen-state.ts";
 import type { Reach } from "./standstill.ts";
 import type { TemplateRecord } from "./template-record.ts";
+import { retell } from "./template-told.ts";
 import { runFirstBoot } from "./warm-first-boot.ts";
 
 const ownLimitMs = 60_000;
@@ -47,7 +48,7 @@ function sameKeys({ publicKeys }: TemplateRecord, seed: WarmOptions["seed"]): bo
 /**
  * The first start of a machine, within its turn, where a template is: with an identity of its own, its keys and its
  * user-data, it runs and is ready when this returns. Where it fails the machine is as it was, without QEMU. What is
- * given back is to be called once: it tidies up in the guest, meanwhile that is in use.
+ * given back is to be called once: it makes its file of keys its user's, meanwhile the guest is in use.
  */
 export async function startFromTemplate(
   machine: Machine,
@@ -74,7 +75,8 @@ export async function startFromTemplate(
       async [Symbol.asyncDispose]() {},
     };
     const keys = seed.firstBoot || sameKeys(template, seed) ? null : template.keysFile;
-    const more = keys === null ? [] : [keysStep(keys, seed.publicKeys)];
+    const more = seed.firstBoot ? [] : retell(template.told, source.file, file);
+    if (keys !== null) more.push(keysStep(keys, seed.publicKeys));
     const { keep } = await startCopy(source, machine, {
       ...{ identity: true, started, work, reach, more },
       firstBoot: seed.firstBoot,
@@ -89,9 +91,8 @@ export async function startFromTemplate(
     await finishWarm(machine);
     machine.setState("running");
     machine.setReady("helper");
-    const isTidy = seed.firstBoot || !template.agent;
     return async (signal) => {
-      if (!isTidy) await tidyUp(live, source.file, keys, signal);
+      if (keys !== null && template.agent) await giveKeys(live, keys, signal);
     };
   } catch (error) {
     await abandonWarm(machine);
@@ -107,26 +108,12 @@ function keysStep(path: string, publicKeys: readonly string[]): HelperStep {
   return { verb: "file", path, mode: 0o644, content: Buffer.from(`${publicKeys.join("\n")}\n`) };
 }
 
-/**
- * The file of keys becomes its user's, and what cloud-init tells of the running system is that of this machine. Both
- * are so from the next boot on anyway; until this is done, or where nobody does it, keys serve all the same.
- */
-const tidyScript = `[ -z "$1" ] || { chown --reference="\${1%/*}" "$1" && chmod 600 "$1"; } || exit
-cd /run/cloud-init 2>/dev/null || exit 0
-for file in .instance-id *.json; do
-  [ ! -f "$file" ] || [ -L "$file" ] || sed -i "s/$2/$3/g; s/$4/$5/g" "$file" || exit
-done`;
+/** As at its next boot: until then, or where nobody does it, the keys serve all the same. */
+const ownKeysScript = `chown --reference="\${1%/*}" "$1" && chmod 600 "$1"`;
 
-async function tidyUp(
-  { machine, agent }: LiveMachine,
-  template: MachineFile,
-  keys: string | null,
-  signal: AbortSignal,
-): Promise<void> {
-  const { file, name } = machine;
-  const command = ["/bin/sh", "-c", tidyScript, "sh", keys ?? "", template.id, file.id, template.name, name];
-  // Whoever logs in meanwhile goes first.
+async function giveKeys({ machine, agent }: LiveMachine, path: string, signal: AbortSignal): Promise<void> {
   const limits = { timeoutMs: ownLimitMs, signal, low: true };
-  const { status, output } = await guestRun(agent, command, limits);
-  if (status !== 0) throw new Error(`the guest of ${name} was not tidied up (status ${status}): ${output}`);
+  const { status, output } = await guestRun(agent, ["/bin/sh", "-c", ownKeysScript, "sh", path], limits);
+  if (status === 0) return;
+  throw new Error(`the keys of ${machine.name} are not their user's file (status ${status}): ${output}`);
 }
