@@ -102,12 +102,8 @@ test("absurd, encrypted, foreign and damaged disks are refused", async () => {
   await refused(implausible, /absurd/);
 
   const locked = join(folder, "locked.qcow2");
-  const secret = [
-    "--object",
-    "secret,id=s,data=x",
-    "-o",
-    "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-  ];
+  // Not LUKS: QEMU measures its key's derivation, which fails on a host that is busy.
+  const secret = ["--object", "secret,id=s,data=x", "-o", "encrypt.format=aes,encrypt.key-secret=s"];
   await qemuImg("create", "-q", "-f", "qcow2", ...secret, locked, "1M");
   await refused(locked, /encrypted/);
 
