@@ -170,6 +170,16 @@ describe("Debian", patience, () => {
       const bootId = "cat /proc/sys/kernel/random/boot_id";
       assert.equal(await guest("plain", bootId), await guest("full", bootId));
     }, patience);
+    it("has its user's systemd from the beginning, for a minute", async () => {
+      const session = async () =>
+        await guest("plain", "systemctl is-active skep-session; loginctl list-sessions");
+      assert.match(await session(), /^active\n[\s\S]*debian/);
+      await eventually(
+        async () => (await session()).startsWith("inactive"),
+        () => "whoever was logged in when the template was kept still is",
+      );
+      assert.equal(await guest("plain", "systemctl --failed --no-legend --plain"), "");
+    });
     properties(false);
   });
 });

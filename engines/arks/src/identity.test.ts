@@ -74,8 +74,7 @@ describe("a copy's identity", () => {
     assert.equal(waitsForKey(answered(request)), true);
     assert.equal(waitsForKey(answered(request, { [rest]: none })), false);
     const key = await makeHostKey("rsa");
-    const verbs = (durable: boolean) =>
-      closingRequest(key, "web-1", { mac: null, keys: [], durable }).map(({ verb }) => verb);
+    const verbs = (durable: boolean) => closingRequest(key, "web-1", { durable }).map(({ verb }) => verb);
     assert.deepEqual(verbs(false), ["replace", "replace", "reload-sshd", "thaw"]);
     assert.deepEqual(verbs(true), ["replace", "replace", "sync", "reload-sshd", "thaw"]);
   });

@@ -60,7 +60,11 @@ export function waitsForKey(answers: readonly StepResult[]): boolean {
   return answers.some(({ verb, outcome }) => verb === "unless" && outcome === "done");
 }
 
-export function closingRequest(key: HostKey, name: string, { durable = false }: Wanted): HelperStep[] {
+export function closingRequest(
+  key: HostKey,
+  name: string,
+  { durable = false }: Pick<Wanted, "durable">,
+): HelperStep[] {
   return [...keyFiles(key, name), ...goOn(durable)];
 }
 

@@ -205,7 +205,7 @@ export class Templates implements AsyncDisposable {
     const { home, frozen, log, reach } = this.#options;
     try {
       const giveKeys = await startFromTemplate(machine, template, { frozen, seed, work, reach });
-      this.#run(giveKeys);
+      if (giveKeys !== undefined) this.#run("a machine's keys are not their user's file", giveKeys);
     } catch (error) {
       if (work.signal.aborted || machine.file.warming !== undefined) throw error;
       const { name } = machine;
@@ -216,7 +216,7 @@ export class Templates implements AsyncDisposable {
       if (!isShort) this.#given.set(template.key, why);
       return why;
     }
-    this.#run(async () => {
+    this.#run("a template's memory is not kept for the next machine", async () => {
       await noteUse(home, template.id);
       await this.#memory.load(template);
     });
@@ -229,7 +229,7 @@ export class Templates implements AsyncDisposable {
     const { image, arch, cpus, memoryMiB, diskBytes, key } = shape;
     if (!settings.build || this.#given.has(key)) return;
     const { name } = machine;
-    this.#run(async (signal) => {
+    this.#run("no template was made", async (signal) => {
       await machines.withMachine(name, async () => {}, signal);
       await machines.waitReady(name, {}, quietWork(signal));
       await sleep(restMs, undefined, { signal });
@@ -247,13 +247,9 @@ export class Templates implements AsyncDisposable {
     });
   }
 
-  #run(work: (signal: AbortSignal) => Promise<void>): void {
-    this.#later.run(work, (error) =>
-      this.#options.log.warn(
-        { err: error },
-        "no template was made, or loaded, or its machine given its keys",
-      ),
-    );
+  /** `failed` is what the log says where it fails. */
+  #run(failed: string, work: (signal: AbortSignal) => Promise<void>): void {
+    this.#later.run(work, (error) => this.#options.log.warn({ err: error }, failed));
   }
 
   /** Gives back memory that is kept for machines to come; what running ones borrow stays. */

@@ -48,13 +48,13 @@ function sameKeys({ publicKeys }: TemplateRecord, seed: WarmOptions["seed"]): bo
 /**
  * The first start of a machine, within its turn, where a template is: with an identity of its own, its keys and its
  * user-data, it runs and is ready when this returns. Where it fails the machine is as it was, without QEMU. What is
- * given back is to be called once: it makes its file of keys its user's, meanwhile the guest is in use.
+ * given back, if anything, is to be called once: it makes its file of keys its user's, while the guest is in use.
  */
 export async function startFromTemplate(
   machine: Machine,
   template: TemplateRecord,
   { frozen, seed, work, reach }: WarmOptions,
-): Promise<(signal: AbortSignal) => Promise<void>> {
+): Promise<((signal: AbortSignal) => Promise<void>) | undefined> {
   const { context, file, name } = machine;
   const started = performance.now();
   const layers = { disk: template.layer, dataDisks: [] };
@@ -91,9 +91,7 @@ export async function startFromTemplate(
     await finishWarm(machine);
     machine.setState("running");
     machine.setReady("helper");
-    return async (signal) => {
-      if (keys !== null && template.agent) await giveKeys(live, keys, signal);
-    };
+    return keys !== null && template.agent ? (signal) => giveKeys(live, keys, signal) : undefined;
   } catch (error) {
     await abandonWarm(machine);
     if (machine.file.mac !== file.mac) await machine.save({ mac: file.mac });

@@ -109,6 +109,7 @@ async function prepareDisk(
     layer,
   );
   const path = paths.liveDisk(node);
+  // Copies of this instant find theirs made.
   await copyOverlay(path, { home, sizeBytes, layer, uid: file.uid, signal });
   // Without a base for now: QEMU has it open already, and puts the overlay on top of it.
   await qmp.execute("blockdev-add", diskNode(node, path, null), { timeoutMs: answerLimitMs });
