@@ -132,8 +132,8 @@ async function hostKeys(types: readonly string[], directory: string): Promise<He
     const path = join(directory, name);
     await run("ssh-keygen", ["-q", "-t", type, "-N", "", "-C", "", "-f", path]);
     return [
-      { verb: "file", path: `/etc/ssh/${name}`, mode: 0o600, content: readFileSync(path) },
-      { verb: "file", path: `/etc/ssh/${name}.pub`, mode: 0o644, content: readFileSync(`${path}.pub`) },
+      { verb: "own-file", path: `/etc/ssh/${name}`, mode: 0o600, content: readFileSync(path) },
+      { verb: "own-file", path: `/etc/ssh/${name}.pub`, mode: 0o644, content: readFileSync(`${path}.pub`) },
     ];
   });
   return (await Promise.all(made)).flat();

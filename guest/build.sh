@@ -6,4 +6,4 @@ shift
 [ "$#" -gt 0 ] || set -- -static -Os -s -Wl,--build-id=none
 case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 exec "${CC:-cc}" -std=c11 -Wall -Wextra "$@" -o "$output" \
-  "$here/helper.c" "$here/parse.c" "$here/steps.c" "$here/network.c" "$here/freeze.c"
+  "$here/helper.c" "$here/parse.c" "$here/steps.c" "$here/network.c" "$here/freeze.c" "$here/instance.c"

@@ -28,8 +28,10 @@ int parse_step(const char *line, struct step *step); // 1 where it is valid
 // Paths are those of the guest, up to 4300 bytes.
 int below(char out[4400], const char *path);
 int put(const char *path, const void *data, size_t n, mode_t mode, uid_t owner, gid_t group);
+int put_text(const char *path, const char *text, size_t n, mode_t mode); // root's
 ssize_t get(const char *path, char *out, size_t size);
 
+int instance(const struct step *step);
 int set_mac(const struct step *step);
 void prepare_mac(void);
 int freeze(const struct step *step);

@@ -56,7 +56,7 @@ int put(const char *path, const void *data, size_t n, mode_t mode, uid_t owner, 
   return error;
 }
 
-static int put_text(const char *path, const char *text, size_t n, mode_t mode) {
+int put_text(const char *path, const char *text, size_t n, mode_t mode) {
   return put(path, text, n, mode, geteuid(), getegid());
 }
 
@@ -175,33 +175,21 @@ static int has(const struct step *s) {
   return access(path, F_OK) ? SKIPPED : 0;
 }
 
-static int file(const struct step *s) {
-  return put(s->argument[0], s->data, s->data_bytes, (mode_t)strtol(s->argument[1], NULL, 8), geteuid(), getegid());
+static int put_step(const struct step *s, uid_t owner, gid_t group) {
+  return put(s->argument[0], s->data, s->data_bytes, (mode_t)strtol(s->argument[1], NULL, 8), owner, group);
 }
 
 static int replace_file(const struct step *s) {
-  return has(s) == SKIPPED ? SKIPPED : file(s);
+  return has(s) == SKIPPED ? SKIPPED : put_step(s, geteuid(), getegid());
 }
 
-// The same cloud-init instance under its new id, so that nothing runs twice.
-static int instance(const struct step *s) {
-  char link[4400], old[4000], from[4400], to[4400], target[4300], temporary[4410];
-  below(link, "/var/lib/cloud/instance");
-  ssize_t n = readlink(link, old, sizeof old - 1);
-  if (n < 0) return errno == ENOENT ? SKIPPED : errno;
-  old[n] = 0;
-  const char *prefix = "/var/lib/cloud/instances/", *name = strrchr(old, '/');
-  if (!name || strncmp(old, prefix, strlen(prefix)) || name != old + strlen(prefix) - 1) return EINVAL;
-  snprintf(target, sizeof target, "%s%s", prefix, s->argument[0]);
-  below(from, old), below(to, target);
-  if (strcmp(from, to) && rename(from, to) && !(errno == ENOENT && !access(to, F_OK))) return errno;
-  snprintf(temporary, sizeof temporary, "%s.skep", link);
-  unlink(temporary);
-  if (symlink(target, temporary) || rename(temporary, link)) return errno;
-  char line[128];
-  size_t bytes = (size_t)snprintf(line, sizeof line, "%s\n", s->argument[0]);
-  int error = put_text("/var/lib/cloud/data/previous-instance-id", line, bytes, 0644);
-  return error ? error : put_text("/var/lib/cloud/data/instance-id", line, bytes, 0644);
+// A file in somebody's directory is theirs.
+static int own_file(const struct step *s) {
+  char directory[4400];
+  struct stat about;
+  if (below(directory, s->argument[0])) return ENAMETOOLONG;
+  strrchr(directory, '/')[1] = 0;
+  return stat(directory, &about) ? errno : put_step(s, about.st_uid, about.st_gid);
 }
 
 // Since OpenSSH 9.8, which has a program of its own for that, connections are served with the keys of sshd's start.
@@ -230,7 +218,7 @@ static int reload_sshd(const struct step *s) {
 const struct verb verbs[] = {
   {"ping-1", "", ping}, {"seed", "b", seed}, {"clock", "n", set_clock}, {"mac", "m", set_mac},
   {"hostname", "h", hostname}, {"machine-id", "i", machine_id}, {"has", "p", has}, {"unless", "p", has},
-  {"file", "pob", file}, {"replace", "pob", replace_file}, {"sync", "", make_durable},
+  {"own-file", "pob", own_file}, {"replace", "pob", replace_file}, {"sync", "", make_durable},
   {"instance", "h", instance}, {"reload-sshd", "", reload_sshd}, {"freeze", "s", freeze}, {"thaw", "", thaw},
   {0},
 };

@@ -82,6 +82,17 @@ describe("copies of a Debian guest", patience, () => {
     );
   });
 
+  it("tell their own names and ids by cloud-init's own words", async () => {
+    for (const name of copies) {
+      const said = await guest(
+        name,
+        "cloud-init query instance_id; cloud-init query local_hostname; cat /run/cloud-init/.instance-id",
+      );
+      const { id } = await skep.machine(name);
+      assert.equal(said, [id, name, id].join("\n"));
+    }
+  });
+
   it("draw other random bytes from the first one on", async () => {
     const drawn = await Promise.all(
       copies.map(async (name) => (await guest(name, "cat /dev/shm/drawn")).split("\n")),

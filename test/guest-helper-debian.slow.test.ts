@@ -100,14 +100,14 @@ describe("the helper in a Debian guest", patience, () => {
         { verb: "machine-id", id },
         { verb: "instance", id: "another" },
         { verb: "has", path: hostKey },
-        { verb: "file", path: hostKey, mode: 0o600, content: await readFile(key) },
-        { verb: "file", path: `${hostKey}.pub`, mode: 0o644, content: await readFile(`${key}.pub`) },
+        { verb: "own-file", path: hostKey, mode: 0o600, content: await readFile(key) },
+        { verb: "own-file", path: `${hostKey}.pub`, mode: 0o644, content: await readFile(`${key}.pub`) },
         { verb: "reload-sshd" },
         { verb: "thaw" },
       ),
       [
         ...["freeze done", "seed done", "clock done", "hostname done", "machine-id done", "instance done"],
-        ...["has done", "file done", "file done", "reload-sshd done", "thaw done"],
+        ...["has done", "own-file done", "own-file done", "reload-sshd done", "thaw done"],
       ],
     );
     const { id: own, ports, directory } = await skep.machine("web");
@@ -158,9 +158,9 @@ describe("the helper in a Debian guest", patience, () => {
     assert.deepEqual(
       await exchange(
         { verb: "mac", address: other },
-        { verb: "file", path: "/run/look", mode: 0o600, content: Buffer.from("now") },
+        { verb: "own-file", path: "/run/look", mode: 0o600, content: Buffer.from("now") },
       ),
-      ["mac done", "file done"],
+      ["mac done", "own-file done"],
     );
     await untilThere("/run/seen");
     assert.deepEqual(await exchange({ verb: "mac", address: mac }), ["mac done"]);

@@ -17,7 +17,7 @@ const identity: HelperStep[] = [
   { verb: "machine-id", id: "a".repeat(32) },
   { verb: "instance", id: "another" },
   { verb: "has", path: "/etc/ssh/ssh_host_ed25519_key" },
-  { verb: "file", path: "/root/secret", mode: 0o600, content: Buffer.from("\0secret\n") },
+  { verb: "own-file", path: "/root/secret", mode: 0o600, content: Buffer.from("\0secret\n") },
   { verb: "freeze", seconds: 60 },
   { verb: "reload-sshd" },
   { verb: "thaw" },
@@ -50,7 +50,7 @@ describe("the helper in a tiny guest", patience, () => {
     for (let time = 0; time < 2; time += 1) {
       assert.deepEqual(outcomes(await helper.exchange(identity)), [
         ...["seed done", "clock done", "mac done", "hostname done", "machine-id done", "instance skipped"],
-        ...["has skipped", "file done", "freeze skipped", "reload-sshd skipped", "thaw skipped"],
+        ...["has skipped", "own-file done", "freeze skipped", "reload-sshd skipped", "thaw skipped"],
       ]);
       const said = await inside(`
         date +%Y; cat /sys/class/net/eth0/address; hostname; cat /etc/hostname

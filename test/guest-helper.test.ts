@@ -4,6 +4,7 @@ import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
+  chownSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -29,7 +30,7 @@ const steps = [
   "hostname web",
   `machine-id ${"a".repeat(32)}`,
   "has /etc/ssh",
-  `file /etc/ssh/key 600 ${Buffer.from("key").toString("base64")}`,
+  `own-file /etc/ssh/key 600 ${Buffer.from("key").toString("base64")}`,
   `replace /etc/ssh/key.pub 644 ${Buffer.from("key").toString("base64")}`,
   "unless /etc/ssh/key.pub",
   "instance web",
@@ -100,11 +101,11 @@ test("a message cut off does nothing, and the next one is read whole", () => {
 
 test("one step that is not valid refuses the whole message", () => {
   const wrong = [
-    "file /etc/../x 600 aa==",
+    "own-file /etc/../x 600 aa==",
     "hostname -x",
     "mac 53:54:00:12:34:56",
     "clock 1e9",
-    "file /x 4755 ",
+    "own-file /x 4755 ",
     "no",
     "seed *",
     "freeze",
@@ -156,6 +157,44 @@ test("the card's address is changed in the files that name it, and nowhere else"
   assert.equal(statSync(join(root, "etc/systemd/network/10-a.network")).mode & 0o777, 0o640);
   assert.equal(text("etc/netplan/50-cloud-init.yaml"), `match: {macaddress: "52:54:00:12:34:56"}\n`);
   assert.equal(statSync(join(root, "etc/netplan/other")).ino, before);
+});
+
+test("a file that is given to somebody is that user's, in a directory that is there", () => {
+  freshRoot();
+  mkdirSync(join(root, "home/a/.ssh"), { recursive: true });
+  const owner = process.geteuid?.() === 0 ? 12345 : statSync(root).uid;
+  chownSync(join(root, "home/a/.ssh"), owner, statSync(root).gid);
+  const key = Buffer.from("key").toString("base64");
+  const answer = tell(
+    message([`own-file /home/a/.ssh/keys 600 ${key}`, `own-file /home/b/.ssh/keys 600 ${key}`]),
+  );
+  assert.match(answer, /0 own-file done.*\n.*1 own-file failed No such file/);
+  const { uid, mode } = statSync(join(root, "home/a/.ssh/keys"));
+  assert.deepEqual([uid, mode & 0o777], [owner, 0o600]);
+});
+
+test("what cloud-init tells of the running system is told of the new instance, and nothing else in it changes", () => {
+  freshRoot();
+  const data = (id: string, name: string) => ({
+    ds: { meta_data: { "instance-id": id, "local-hostname": name, "public-keys": ["local_hostname"] } },
+    merged_cfg: { hostname: "old", runcmd: ['echo "instance_id": "old"'], distro: "old" },
+    v1: { instance_id: id, local_hostname: name, region: null, subplatform: 'a "b" (/dev/vdb)' },
+  });
+  const shown = (id: string, name: string) => `${JSON.stringify(data(id, name), null, 1)}\n`;
+  write("run/cloud-init/.instance-id", "old\n");
+  write("run/cloud-init/instance-data.json", shown("old", "old"));
+  // Without an end of its last line.
+  write("run/cloud-init/instance-data-sensitive.json", shown("old", "old").trimEnd());
+  chmodSync(join(root, "run/cloud-init/instance-data-sensitive.json"), 0o600);
+  const renamed = message(["hostname web", "instance 1-2"]);
+  assert.doesNotMatch(tell(renamed + renamed), /failed/);
+  assert.equal(text("run/cloud-init/.instance-id"), "1-2\n");
+  assert.equal(text("run/cloud-init/instance-data.json"), shown("1-2", "web"));
+  assert.equal(text("run/cloud-init/instance-data-sensitive.json"), shown("1-2", "web").trimEnd());
+  assert.equal(statSync(join(root, "run/cloud-init/instance-data-sensitive.json")).mode & 0o777, 0o600);
+  write("run/cloud-init/instance-data.json", "x".repeat(128 * 1024));
+  assert.match(tell(renamed), /instance failed File too large/);
+  assert.equal(readlinkSync(join(root, "var/lib/cloud/instance")), "/var/lib/cloud/instances/1-2");
 });
 
 test("it says whether a file is there", () => {

@@ -3,13 +3,13 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ForkedMachine, IdentityStep } from "@skep/api/schemas";
 import type { Work } from "@skep/base";
 import { type LiveMachine, launchIncoming, type Machine } from "@skep/machines";
-import type { HelperStep } from "@skep/qmp";
 import { differences } from "./compat.ts";
 import { failFork } from "./fork-errors.ts";
 import type { ForkSource } from "./fork-source.ts";
 import { heard } from "./heard.ts";
 import { hostRecord } from "./host-record.ts";
 import {
+  type AuthorizedKeys,
   closingRequest,
   identityOf,
   identityRequest,
@@ -40,8 +40,8 @@ export interface CopyOptions {
   started: number;
   work: Work;
   reach: Reach;
-  /** What its helper does before the rest of the guest goes on, beside its identity. */
-  more?: readonly HelperStep[];
+  /** Whose login user is not its source's. */
+  authorizedKeys?: AuthorizedKeys;
   /** Its cloud-init is to see a new instance. The caller has that done, and says when it is ready. */
   firstBoot?: boolean;
   /** `keep` is part of it: sooner for one alone, and later for many at once. */
@@ -58,7 +58,7 @@ export interface StartedCopy {
 export async function startCopy(
   source: ForkSource,
   machine: Machine,
-  { identity, started, work, reach, more = [], firstBoot = false, durable = false }: CopyOptions,
+  { identity, started, work, reach, authorizedKeys, firstBoot = false, durable = false }: CopyOptions,
 ): Promise<StartedCopy> {
   const { record, id } = source.frozen;
   const device = await source.frozen.device();
@@ -81,7 +81,7 @@ export async function startCopy(
       signal.throwIfAborted();
       if (!identity) return void (await live.qmp.execute("cont"));
       const mac = patched === undefined ? null : machine.file.mac;
-      told = await giveIdentity(source, live, { mac, more, firstBoot, durable }, signal);
+      told = await giveIdentity(source, live, { mac, authorizedKeys, firstBoot, durable }, signal);
       if (patched === undefined) told.push(keptMac);
       if (!firstBoot) machine.setReady("helper");
       readyMs = Math.round(performance.now() - started);

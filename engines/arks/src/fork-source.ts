@@ -179,15 +179,22 @@ async function checkStartsAlike(live: LiveMachine, signal: AbortSignal): Promise
   throw failFork("FORK_REFUSED", { machine: name, why, hint: `restart it: skep restart ${name}` });
 }
 
-/** Stops the guest's services for a moment, which its copies then wake up with; false where it has none to stop. */
-export async function holdServices(live: LiveMachine, signal: AbortSignal): Promise<boolean> {
+/**
+ * Stops the guest's services for a moment, which its copies then wake up with; false where it has none to stop. `more`:
+ * what its helper must know besides.
+ */
+export async function holdServices(
+  live: LiveMachine,
+  signal: AbortSignal,
+  more: readonly string[] = [],
+): Promise<boolean> {
   const { name: machine } = live.machine;
   const lacking = (why: string, cause?: unknown) => failFork("FORK_HELPER", { machine, why }, { cause });
   if (!(await live.hasHelper())) throw lacking("nothing in it listens; it may still boot");
   try {
     const options = { signal, timeoutMs: helperLimitMs };
     const known = await live.helper.ping(options);
-    const unknown = neededVerbs.filter((verb) => !known.has(verb));
+    const unknown = [...neededVerbs, ...more].filter((verb) => !known.has(verb));
     if (unknown.length > 0) throw lacking(`it is an old one, which does not know: ${unknown.join(", ")}`);
     await announceServices(live.machine);
     const [held] = await live.helper.exchange([{ verb: "freeze", seconds: leaseSeconds }], options);

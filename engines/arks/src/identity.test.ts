@@ -68,6 +68,19 @@ describe("a copy's identity", () => {
     );
   });
 
+  it("lets in whom its owner wants, or there is no copy", () => {
+    const authorizedKeys = {
+      path: "/home/debian/.ssh/authorized_keys",
+      publicKeys: ["ssh-ed25519 A", "ssh-rsa B"],
+    };
+    const request = identityRequest(copy, { mac: null, keys: [], authorizedKeys });
+    const [file] = request.filter((step) => step.verb === "own-file");
+    assert.deepEqual([file?.path, file?.mode], [authorizedKeys.path, 0o600]);
+    assert.equal(Buffer.from(file?.content ?? "").toString(), "ssh-ed25519 A\nssh-rsa B\n");
+    const answers = answered(request, { [at(request, "own-file")]: failed });
+    assert.deepEqual(lackOf(identityOf(answers, [])), { step: "authorized keys", ...failed });
+  });
+
   it("waits for a key that takes long to make where the guest has one", async () => {
     const request = identityRequest(copy, { mac: null, keys: [] });
     const rest = at(request, "unless");

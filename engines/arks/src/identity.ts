@@ -7,7 +7,10 @@ import { type HostKey, type HostKeyType, hostKeyTypes } from "./ssh-host-keys.ts
 /** Twice what the kernel's pool holds. */
 const seedBytes = 64;
 /** A copy that shares these with another, or never goes on, is of no use. */
-const essential = /^(seed|ssh host key|sync|thaw)/;
+const essential = /^(seed|authorized keys|ssh host key|sync|thaw)/;
+
+/** Those whose verb does not say what it is for. */
+const stepNames: ReadonlyMap<HelperStep["verb"], string> = new Map([["own-file", "authorized keys"]]);
 
 function hostKeyPath(type: HostKeyType): string {
   return `/etc/ssh/ssh_host_${type}_key`;
@@ -16,12 +19,18 @@ function hostKeyPath(type: HostKeyType): string {
 /** Made before it is known which of them a copy's guest has. */
 export const quickHostKeys = hostKeyTypes.filter((type) => type !== "rsa");
 
+/** Who may log in, in that user's own file. */
+export interface AuthorizedKeys {
+  path: string;
+  publicKeys: readonly string[];
+}
+
 export interface Wanted {
   /** Null where the guest has to keep the one it has. */
   mac: string | null;
   keys: readonly HostKey[];
-  /** To be done before the rest of the guest goes on. */
-  more?: readonly HelperStep[];
+  /** Undefined: as its source has them. */
+  authorizedKeys?: AuthorizedKeys | undefined;
   /** Its cloud-init is to see a new instance. */
   firstBoot?: boolean;
   /** All of it is to be on the guest's disk before the rest of the guest goes on, which would hold that up. */
@@ -35,7 +44,7 @@ export interface Wanted {
  */
 export function identityRequest(
   { id, name }: Pick<MachineFile, "id" | "name">,
-  { mac, keys, more = [], firstBoot = false, durable = false }: Wanted,
+  { mac, keys, authorizedKeys, firstBoot = false, durable = false }: Wanted,
 ): HelperStep[] {
   return [
     { verb: "seed", bytes: randomBytes(seedBytes) },
@@ -45,7 +54,7 @@ export function identityRequest(
     { verb: "machine-id", id: machineIdOf(id) },
     ...(firstBoot ? [] : [{ verb: "instance" as const, id }]),
     ...keys.flatMap((key) => keyFiles(key, name)),
-    ...more,
+    ...(authorizedKeys === undefined ? [] : [keysStep(authorizedKeys)]),
     { verb: "unless", path: hostKeyPath("rsa") },
     ...goOn(durable),
   ];
@@ -66,6 +75,10 @@ export function closingRequest(
   { durable = false }: Pick<Wanted, "durable">,
 ): HelperStep[] {
   return [...keyFiles(key, name), ...goOn(durable)];
+}
+
+function keysStep({ path, publicKeys }: AuthorizedKeys): HelperStep {
+  return { verb: "own-file", path, mode: 0o600, content: Buffer.from(`${publicKeys.join("\n")}\n`) };
 }
 
 function keyFiles({ type, privateKey, publicKey }: HostKey, name: string): HelperStep[] {
@@ -93,13 +106,14 @@ export function identityOf(answers: readonly StepResult[], keys: readonly HostKe
     };
     return { step, outcome, why: outcome === "done" || why === "" ? null : why };
   };
-  const listed = answers.filter(({ verb }) => !["replace", "unless", "file"].includes(verb));
+  const listed = answers.filter(({ verb }) => !["replace", "unless"].includes(verb));
   const goingOn = listed.findIndex(({ verb }) => verb === "reload-sshd");
   const own = keysInUse(answers, keys).map((key) => {
     const at = 2 * keys.indexOf(key);
     return told(`ssh host key (${key.type})`, replaced.slice(at, at + 2));
   });
-  const steps = (results: readonly StepResult[]) => results.map((result) => told(result.verb, [result]));
+  const steps = (results: readonly StepResult[]) =>
+    results.map((result) => told(stepNames.get(result.verb) ?? result.verb, [result]));
   return [...steps(listed.slice(0, goingOn)), ...own, ...steps(listed.slice(goingOn))];
 }
 

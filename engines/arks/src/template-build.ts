@@ -26,7 +26,6 @@ import { failTemplate } from "./template-errors.ts";
 import { type TemplateRecord, writeTemplate } from "./template-record.ts";
 import { settle } from "./template-settle.ts";
 import { bootsAnyway, shapeOf, type TemplateShape } from "./template-shape.ts";
-import { readTold } from "./template-told.ts";
 
 export interface BuildOptions {
   home: string;
@@ -95,14 +94,13 @@ async function make(
   await reach("template-started");
   const { agent } = await settle(live, work);
   const keysFile = agent ? await keysFileOf(live, work.signal) : null;
-  const told = agent ? await readTold(live, work.signal) : [];
   if (agent) await beginSession(live, work.signal);
   const seedBytes = machine.file.seeded ? (await stat(machine.paths.seed)).size : 0;
   const { publicKey } = await context.ownKeys();
   await reach("template-settled");
   const { frozen, layers, populatedMiB } = await freezeMachine(live, {
     ...{ frozen: all, work, disks: true, reach },
-    hold: () => holdServices(live, work.signal),
+    hold: () => holdServices(live, work.signal, ["own-file"]),
   });
   const letLayersGo = holdLayers(context, layers as DiskLayers);
   await using undo = new Undo();
@@ -128,7 +126,6 @@ async function make(
       keysFile,
       publicKeys: machine.file.seeded ? [publicKey] : [],
       agent,
-      told,
       populatedMiB,
       storedBytes: sizes(manifest.memory, manifest.device).storedBytes,
     };

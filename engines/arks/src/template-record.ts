@@ -4,9 +4,8 @@ import type { Arch } from "@skep/api/schemas";
 import { exists, isErrno, readVersionedJson, syncDirectory, writeVersionedJson } from "@skep/base";
 import type { DiskBase } from "@skep/machines";
 import { isStateId } from "./paths.ts";
-import { isObject, line, listOf, oneOf, orNull, pattern, record, type Shape, whole } from "./shape.ts";
+import { isObject, line, oneOf, orNull, pattern, record, type Shape, whole } from "./shape.ts";
 import { failTemplate } from "./template-errors.ts";
-import type { ToldFile } from "./template-told.ts";
 
 /**
  * `$SKEP_HOME/templates/<id>.json`: a machine that has booted once, for others to begin where it is. It is written
@@ -41,8 +40,6 @@ export interface TemplateRecord {
   publicKeys: string[];
   /** Whether its guest's agent runs programs. */
   agent: boolean;
-  /** Where its guest tells who it is. */
-  told: ToldFile[];
   populatedMiB: number;
   storedBytes: number;
 }
@@ -55,7 +52,6 @@ export interface DamagedTemplate {
 const suffix = ".json";
 const size = whole(0, Number.MAX_SAFE_INTEGER);
 const sha256 = pattern(/^[0-9a-f]{64}$/);
-const text = pattern(/^[\s\S]{0,100000}$/);
 const keys: Shape = (value, at) =>
   Array.isArray(value) && value.length <= 256 && value.every((one) => typeof one === "string")
     ? undefined
@@ -81,10 +77,6 @@ const shape = record({
   keysFile: orNull(pattern(/^\/[^\s]{1,4000}$/)),
   publicKeys: keys,
   agent: oneOf(true, false),
-  told: listOf(
-    record({ path: pattern(/^\/run\/cloud-init\/[\w.-]{1,100}$/), mode: whole(0, 0o777), text }),
-    16,
-  ),
   populatedMiB: size,
   storedBytes: size,
 });

@@ -204,8 +204,7 @@ export class Templates implements AsyncDisposable {
   async #begin(machine: Machine, { template, seed }: Chosen, work: Work): Promise<string | undefined> {
     const { home, frozen, log, reach } = this.#options;
     try {
-      const giveKeys = await startFromTemplate(machine, template, { frozen, seed, work, reach });
-      if (giveKeys !== undefined) this.#run("a machine's keys are not their user's file", giveKeys);
+      await startFromTemplate(machine, template, { frozen, seed, work, reach });
     } catch (error) {
       if (work.signal.aborted || machine.file.warming !== undefined) throw error;
       const { name } = machine;

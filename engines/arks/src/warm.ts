@@ -5,23 +5,17 @@ import {
   beginWarm,
   enlarge,
   finishWarm,
-  guestRun,
   holdLayers,
   type LaterSeed,
-  type LiveMachine,
   type Machine,
   type MachineFile,
 } from "@skep/machines";
-import type { HelperStep } from "@skep/qmp";
 import { startCopy } from "./fork-copy.ts";
 import type { FrozenMachines } from "./frozen.ts";
 import { frozenFromState } from "./frozen-state.ts";
 import type { Reach } from "./standstill.ts";
 import type { TemplateRecord } from "./template-record.ts";
-import { retell } from "./template-told.ts";
 import { runFirstBoot } from "./warm-first-boot.ts";
-
-const ownLimitMs = 60_000;
 
 export interface WarmOptions {
   frozen: FrozenMachines;
@@ -47,14 +41,13 @@ function sameKeys({ publicKeys }: TemplateRecord, seed: WarmOptions["seed"]): bo
 
 /**
  * The first start of a machine, within its turn, where a template is: with an identity of its own, its keys and its
- * user-data, it runs and is ready when this returns. Where it fails the machine is as it was, without QEMU. What is
- * given back, if anything, is to be called once: it makes its file of keys its user's, while the guest is in use.
+ * user-data, it runs and is ready when this returns. Where it fails the machine is as it was, without QEMU.
  */
 export async function startFromTemplate(
   machine: Machine,
   template: TemplateRecord,
   { frozen, seed, work, reach }: WarmOptions,
-): Promise<((signal: AbortSignal) => Promise<void>) | undefined> {
+): Promise<void> {
   const { context, file, name } = machine;
   const started = performance.now();
   const layers = { disk: template.layer, dataDisks: [] };
@@ -75,23 +68,20 @@ export async function startFromTemplate(
       async [Symbol.asyncDispose]() {},
     };
     const keys = seed.firstBoot || sameKeys(template, seed) ? null : template.keysFile;
-    const more = seed.firstBoot ? [] : retell(template.told, source.file, file);
-    if (keys !== null) more.push(keysStep(keys, seed.publicKeys));
     const { keep } = await startCopy(source, machine, {
-      ...{ identity: true, started, work, reach, more },
+      ...{ identity: true, started, work, reach },
+      ...(keys === null ? {} : { authorizedKeys: { path: keys, publicKeys: seed.publicKeys } }),
       firstBoot: seed.firstBoot,
       durable: !seed.firstBoot,
     });
     if (machine.file.mac !== file.mac) throw new Error("its guest could not be given its MAC");
-    const live = machine.running();
-    if (seed.firstBoot) await runFirstBoot(live, work);
+    if (seed.firstBoot) await runFirstBoot(machine.running(), work);
     await reach("warm-ready");
     work.signal.throwIfAborted();
     await keep();
     await finishWarm(machine);
     machine.setState("running");
     machine.setReady("helper");
-    return keys !== null && template.agent ? (signal) => giveKeys(live, keys, signal) : undefined;
   } catch (error) {
     await abandonWarm(machine);
     if (machine.file.mac !== file.mac) await machine.save({ mac: file.mac });
@@ -99,19 +89,4 @@ export async function startFromTemplate(
   } finally {
     letLayersGo();
   }
-}
-
-/** Readable for the user's own ssh server process, though it is root's at first. */
-function keysStep(path: string, publicKeys: readonly string[]): HelperStep {
-  return { verb: "file", path, mode: 0o644, content: Buffer.from(`${publicKeys.join("\n")}\n`) };
-}
-
-/** As at its next boot: until then, or where nobody does it, the keys serve all the same. */
-const ownKeysScript = `chown --reference="\${1%/*}" "$1" && chmod 600 "$1"`;
-
-async function giveKeys({ machine, agent }: LiveMachine, path: string, signal: AbortSignal): Promise<void> {
-  const limits = { timeoutMs: ownLimitMs, signal, low: true };
-  const { status, output } = await guestRun(agent, ["/bin/sh", "-c", ownKeysScript, "sh", path], limits);
-  if (status === 0) return;
-  throw new Error(`the keys of ${machine.name} are not their user's file (status ${status}): ${output}`);
 }

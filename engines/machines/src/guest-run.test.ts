@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { getPriority } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -41,8 +40,6 @@ describe("a program in a guest", { skip: noAgent }, () => {
     const limits = { timeoutMs: 60_000, signal: new AbortController().signal };
     assert.equal((await guestRun(fixture.agent, words, limits)).output, `a b|'|"$HOME"||`);
     assert.equal((await guestRun(fixture.agent, ["/no/such/program"], limits)).status, 127);
-    const low = await guestRun(fixture.agent, ["nice"], { ...limits, low: true });
-    assert.deepEqual(low, { status: 0, output: String(Math.min(19, getPriority() + 19)) });
   });
 
   it("has a path, a home and no input, whatever the agent has", async () => {

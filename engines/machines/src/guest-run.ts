@@ -10,16 +10,12 @@ export interface GuestRun {
   output: string;
 }
 
-const lowest = ["nice", "-n", "19"] as const;
-
 type Ended = Extract<AgentExecStatus, { exited: true }>;
 
 /** So many pieces of a pipe's 4096 bytes are kept; the rest is read and thrown away. */
 const keptPieces = 64;
 const keptBytes = 8192;
 const pollMs = { shortest: 20, longest: 250 };
-/** Each question takes the guest some milliseconds. */
-const lowPollMs = { shortest: 1000, longest: 2000 };
 /** For the agent's own answers, and for what was ended to be gone. */
 const graceMs = 10_000;
 const endPatienceSeconds = 2;
@@ -57,34 +53,30 @@ export async function guestRun(
     signal: AbortSignal;
     /** For the agent to start it, which is not the program's time; default: `timeoutMs`, at most 10 s. */
     startMs?: number;
-    /** Whether all else in the guest goes before it. */
-    low?: boolean;
   },
 ): Promise<GuestRun> {
-  const { timeoutMs, signal, startMs = Math.min(graceMs, timeoutMs), low = false } = options;
+  const { timeoutMs, signal, startMs = Math.min(graceMs, timeoutMs) } = options;
   const limit = `${Math.ceil(timeoutMs / 1000) + guardSeconds}`;
-  const [path, ...args] = [...(low ? lowest : []), "/bin/sh", "-c", script, "sh", limit, ...command];
-  const start = { path, args, capture: true };
+  const start = { path: "/bin/sh", args: ["-c", script, "sh", limit, ...command], capture: true };
   const pid = await agent.exec(start, { signal, timeoutMs: startMs });
   const until = performance.now() + timeoutMs;
-  const poll = low ? lowPollMs : pollMs;
-  const ended = await untilEnded(agent, pid, { until, poll, signal }).catch(async (error: unknown) => {
+  const ended = await untilEnded(agent, pid, until, signal).catch(async (error: unknown) => {
     await end(agent, pid);
     throw error;
   });
   if (ended !== undefined) return result(ended);
   await end(agent, pid);
-  const soon = { until: performance.now() + graceMs, poll: pollMs, signal };
-  const late = await untilEnded(agent, pid, soon).catch(() => undefined);
+  const late = await untilEnded(agent, pid, performance.now() + graceMs, signal).catch(() => undefined);
   return { ...(late === undefined ? { output: "" } : result(late)), status: null };
 }
 
 async function untilEnded(
   agent: GuestAgent,
   pid: number,
-  { until, poll, signal }: { until: number; poll: typeof pollMs; signal: AbortSignal },
+  until: number,
+  signal: AbortSignal,
 ): Promise<Ended | undefined> {
-  for (let waitMs = poll.shortest; ; waitMs = Math.min(poll.longest, waitMs * 1.5)) {
+  for (let waitMs = pollMs.shortest; ; waitMs = Math.min(pollMs.longest, waitMs * 1.5)) {
     const status = await agent.execStatus(pid, { signal, timeoutMs: graceMs });
     if (status.exited) return status;
     const leftMs = until - performance.now();

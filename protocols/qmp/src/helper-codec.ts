@@ -20,9 +20,9 @@ export type HelperStep =
   | { verb: "has"; path: string }
   /** As `has`; where there is such a file, all steps after it are skipped. */
   | { verb: "unless"; path: string }
-  /** Owned by root, whole or not at all. */
-  | { verb: "file"; path: string; mode: number; content: Uint8Array }
-  /** As `file` where there is such a file, else skipped. */
+  /** Whole or not at all; of the directory's owner. */
+  | { verb: "own-file"; path: string; mode: number; content: Uint8Array }
+  /** Where there is such a file, else skipped; root's. */
   | { verb: "replace"; path: string; mode: number; content: Uint8Array }
   /** What was written so far is on the disk. */
   | { verb: "sync" }
@@ -75,7 +75,7 @@ function argumentsOf(step: HelperStep): string[] {
     case "has":
     case "unless":
       return [step.path];
-    case "file":
+    case "own-file":
     case "replace":
       return [step.path, step.mode.toString(8).padStart(3, "0"), base64(step.content)];
     case "freeze":

@@ -31,7 +31,7 @@ describe("the helper's messages", () => {
       { verb: "mac", address: "52:54:00:AB:CD:EF" },
       { verb: "machine-id", id: "0".repeat(32) },
       { verb: "has", path: "/etc/x" },
-      { verb: "file", path: "/etc/x", mode: 0o600, content: Buffer.from("x") },
+      { verb: "own-file", path: "/etc/x", mode: 0o600, content: Buffer.from("x") },
       { verb: "instance", id: "a-b" },
       { verb: "freeze", seconds: 30 },
       { verb: "reload-sshd" },
@@ -40,13 +40,8 @@ describe("the helper's messages", () => {
       encodeMessage("x", steps).toString(),
       [
         ...["", "begin x", "ping-1", "seed YWJj", "clock 1500000000000", "mac 52:54:00:ab:cd:ef"],
-        ...[
-          `machine-id ${"0".repeat(32)}`,
-          "has /etc/x",
-          "file /etc/x 600 eA==",
-          "instance a-b",
-          "freeze 30",
-        ],
+        ...[`machine-id ${"0".repeat(32)}`, "has /etc/x", "own-file /etc/x 600 eA=="],
+        ...["instance a-b", "freeze 30"],
         ...["reload-sshd", "go x 10", ""],
       ].join("\n"),
     );
@@ -59,7 +54,7 @@ describe("the helper's messages", () => {
     assert.ok("wrong" in encodeMessage("x", []));
     assert.ok("wrong" in encodeMessage("x", Array<HelperStep>(maxSteps + 1).fill(ping)));
     const content = Buffer.alloc(200_000);
-    assert.ok("wrong" in encodeMessage("x", [{ verb: "file", path: "/x", mode: 0o644, content }]));
+    assert.ok("wrong" in encodeMessage("x", [{ verb: "own-file", path: "/x", mode: 0o644, content }]));
   });
 
   it("are answered, in pieces and behind the answers to others", () => {
