@@ -188,7 +188,7 @@ function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
  * The command that runs storaged: `$SKEP_STORAGED`, or `storaged.js` beside the bundled skepd, or the app
  * in the source tree.
  */
-export function storagedCommand(environment: NodeJS.ProcessEnv = process.env): string[] {
+function storagedCommand(environment: NodeJS.ProcessEnv = process.env): string[] {
   const beside = fileURLToPath(new URL("./storaged.js", import.meta.url));
   const inSource = fileURLToPath(new URL("../../storaged/src/main.ts", import.meta.url));
   const program = environment.SKEP_STORAGED ?? [beside, inSource].find((path) => existsSync(path));

@@ -2,7 +2,7 @@ import { chunkBytes, type MemoryIndex, type MemoryRow } from "./types.ts";
 
 /** The bytes of `memory.idx`, as FORMAT.md has them; numbers are little-endian. */
 export const headerBytes = 40;
-export const rowBytes = 48;
+const rowBytes = 48;
 const magic = Buffer.from("SKEPMIDX", "latin1");
 const version = 1;
 

@@ -38,7 +38,7 @@ export type Answer =
 /** Beside compression there is little to do; more than two gain little, and take the guests' cores. */
 const mostThreads = 2;
 /** Chunks that one job holds: with all jobs that wait, some 30 MiB. */
-export const chunksPerJob = 4;
+const chunksPerJob = 4;
 
 /** Copies of one job: small enough that all threads end at about the same time. */
 const copiedPerJob = 4 * 1_048_576;

@@ -107,7 +107,7 @@ export async function writeIntent(
   await writeVersionedJson(intentPath(machine, stem), { version: 1, volumes });
 }
 
-export async function forgetIntent(machine: Machine, stem: string): Promise<void> {
+async function forgetIntent(machine: Machine, stem: string): Promise<void> {
   await rm(intentPath(machine, stem), { force: true });
 }
 

@@ -7,7 +7,7 @@ import type { JsonValue, SavedMachine } from "./types.ts";
 export type Reach = (point: string) => Promise<void> | void;
 
 /** Stopping flushes every disk, and a volume's server may be just coming back. */
-export const stopLimitMs = 60_000;
+const stopLimitMs = 60_000;
 
 /** What is flushed while the guest runs is not waited for while it stands still. */
 export async function flush({ machine, qmp }: LiveMachine, signal: AbortSignal): Promise<void> {

@@ -89,7 +89,7 @@ const dataFileExtension = 0x44415441;
 const encryptionExtension = 0x0537be77;
 
 /** Refuses every header with which QEMU would look outside the file. Returns the virtual size. */
-export function checkQcow2Header(head: Buffer, fileBytes: number, refuse: Refuse): number {
+function checkQcow2Header(head: Buffer, fileBytes: number, refuse: Refuse): number {
   const cut = refuse("its qcow2 header is cut off");
   if (head.length < 72) throw cut;
   const version = head.readUInt32BE(4);

@@ -207,7 +207,7 @@ export function parseDeb822(text: string): AptSource[] {
   return sources;
 }
 
-export function formatSource(source: AptSource): string {
+function formatSource(source: AptSource): string {
   const lines = ["Types: deb", `URIs: ${source.uris.join(" ")}`, `Suites: ${source.suites.join(" ")}`];
   if (source.components.length > 0) lines.push(`Components: ${source.components.join(" ")}`);
   for (const [name, value] of Object.entries(source.options)) lines.push(`${name}: ${value}`);

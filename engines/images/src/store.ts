@@ -39,7 +39,7 @@ const stagingPattern = /^\.staging-(\d+)-(\d+)-([0-9a-f]{8})-[0-9a-f]+$/;
 const digestPattern = /^[0-9a-f]{64}$/;
 
 /** Makes the store's directories so that QEMU, which runs as another user, can pass through them. */
-export async function prepareStore(paths: ImagePaths): Promise<void> {
+async function prepareStore(paths: ImagePaths): Promise<void> {
   await mkdir(join(paths.images, ".."), { recursive: true, mode: 0o711 });
   await mkdir(paths.images, { recursive: true });
   await chmod(paths.images, 0o755);

@@ -14,7 +14,7 @@ const smallBytes = 16 * 1024 ** 3; // below this no ratio is suspicious: empty d
 const block = 65_536;
 
 /** Told by the first bytes, not by the name. */
-export async function compressionOf(path: string): Promise<Compression | undefined> {
+async function compressionOf(path: string): Promise<Compression | undefined> {
   const handle = await open(path, "r");
   try {
     const head = Buffer.alloc(6);

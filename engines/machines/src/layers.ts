@@ -115,7 +115,7 @@ export async function finishFreezes({ context, file, paths }: Machine): Promise<
 }
 
 /** Whether two paths name one file. */
-export async function isOneFile(one: string, other: string): Promise<boolean> {
+async function isOneFile(one: string, other: string): Promise<boolean> {
   const [here, there] = await Promise.all([stat(one), stat(other)]);
   return here.ino === there.ino && here.dev === there.dev;
 }

@@ -100,7 +100,7 @@ export interface RunRecord {
 export const spareSlots = 8;
 
 /** A locally administered unicast address under QEMU's own prefix 52:54:00. */
-export function newMac(): string {
+function newMac(): string {
   return `52:54:00:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`;
 }
 

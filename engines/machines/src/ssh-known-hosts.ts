@@ -22,7 +22,7 @@ function keysOf(text: string, alias: string): KnownKey[] {
 }
 
 /** The type inside a key in wire format (RFC 4253, section 6.6). */
-export function keyType(key: Buffer): string {
+function keyType(key: Buffer): string {
   const length = key.length >= 4 ? key.readUInt32BE(0) : 0;
   return key.subarray(4, 4 + length).toString("latin1");
 }

@@ -85,7 +85,7 @@ function isLastWritten(journal: Journal, segment: number): boolean {
 }
 
 /** What a record says, and where. */
-export function mutationsOf(segment: number, record: ScannedRecord): [Mutation, Place][] {
+function mutationsOf(segment: number, record: ScannedRecord): [Mutation, Place][] {
   const mutations = JSON.parse(record.json) as Mutation[];
   const { position, header } = record;
   const place: Place = {

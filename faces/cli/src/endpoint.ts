@@ -39,7 +39,7 @@ export interface EndpointCall {
 const tlsTrouble = /CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS|EPROTO|ERR_SSL/;
 
 /** One request without a body. ENDPOINT_UNREACHABLE, or ENDPOINT_UNTRUSTED where its certificate is not accepted. */
-export async function callEndpoint(call: EndpointCall): Promise<IncomingMessage> {
+async function callEndpoint(call: EndpointCall): Promise<IncomingMessage> {
   const { endpoint, method, target, headers, trust, signal } = call;
   const { hostname, port, protocol } = endpoint;
   const host = hostname.replace(/^\[|\]$/g, "");

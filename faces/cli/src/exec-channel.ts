@@ -40,11 +40,7 @@ export async function openExec(
   return execChannel(socket, name, request);
 }
 
-export function execChannel(
-  socket: WebSocket,
-  name: string,
-  request: Omit<ExecRequest, "stdinTaken">,
-): ExecChannel {
+function execChannel(socket: WebSocket, name: string, request: Omit<ExecRequest, "stdinTaken">): ExecChannel {
   const paused = new Set<Readable>();
   const output = (): Readable => {
     const stream: Readable = new Readable({

@@ -10,7 +10,7 @@ interface HostsFile {
 }
 
 /** `$XDG_CONFIG_HOME/skep/hosts.json`: the tokens of remote skepds, 0600. */
-export function hostsPath(environment: NodeJS.ProcessEnv = process.env): string {
+function hostsPath(environment: NodeJS.ProcessEnv = process.env): string {
   const config = environment.XDG_CONFIG_HOME;
   const base = config !== undefined && isAbsolute(config) ? config : join(homedir(), ".config");
   return join(base, "skep", "hosts.json");

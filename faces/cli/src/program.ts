@@ -20,7 +20,7 @@ const aliases: Record<string, string> = {
   log: "logs",
 };
 
-export function findVerb(name: string): Verb {
+function findVerb(name: string): Verb {
   const found = verbs.find((verb) => verb.name === name);
   if (found !== undefined) return found;
   const meant = Object.hasOwn(aliases, name) ? `; did you mean "${aliases[name]}"?` : undefined;
@@ -36,7 +36,7 @@ export function findVerb(name: string): Verb {
 }
 
 /** The command tree of one verb, below `skep`. */
-export async function loadVerb(program: Command, verb: Verb, args: readonly string[] = []): Promise<Command> {
+async function loadVerb(program: Command, verb: Verb, args: readonly string[] = []): Promise<Command> {
   const command = program.command(verb.name).description(verb.summary);
   const { define } = await verb.load();
   define(command, args);
@@ -44,7 +44,7 @@ export async function loadVerb(program: Command, verb: Verb, args: readonly stri
   return command;
 }
 
-export function emptyProgram(): Command {
+function emptyProgram(): Command {
   const program = new Command("skep");
   program.enablePositionalOptions().helpCommand(false);
   program.configureHelp({ showGlobalOptions: false, sortSubcommands: false });

@@ -67,7 +67,7 @@ export function refuseUnsupported(headers: IncomingHttpHeaders): void {
   }
 }
 
-export function keptHeaders(headers: IncomingHttpHeaders): Record<string, string> {
+function keptHeaders(headers: IncomingHttpHeaders): Record<string, string> {
   const result: Record<string, string> = {};
   for (const name of kept) {
     const value = headers[name];
@@ -96,7 +96,7 @@ function contentEncoding(value: string | undefined): string | undefined {
 }
 
 /** Values are kept as the bytes they came in (Node shows each as one character), and go out so. */
-export function metadataOf(headers: IncomingHttpHeaders): Record<string, string> {
+function metadataOf(headers: IncomingHttpHeaders): Record<string, string> {
   const metadata = new Map<string, string>(); // a name may be __proto__
   let size = 0;
   for (const name in headers) {

@@ -13,7 +13,7 @@ export function rangeOf(headers: IncomingHttpHeaders, object: ObjectVersion): By
   return parseRange(header, object.sizeBytes);
 }
 
-export function parseRange(header: string, sizeBytes: number): ByteRange | undefined {
+function parseRange(header: string, sizeBytes: number): ByteRange | undefined {
   const match = /^\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$/i.exec(header);
   if (match === null) return undefined;
   const [, first = "", last = ""] = match;

@@ -78,7 +78,7 @@ function decode(text: string): string {
 }
 
 /** Of a repeated parameter the first counts, as with S3. */
-export function parseQuery(text: string): Query {
+function parseQuery(text: string): Query {
   const query = new Map<string, string>();
   for (const part of text.split("&")) {
     if (part === "") continue;

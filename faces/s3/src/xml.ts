@@ -1,7 +1,7 @@
 import { XMLParser } from "fast-xml-parser";
 import { fail } from "./errors.ts";
 
-export const s3Namespace = "http://s3.amazonaws.com/doc/2006-03-01/";
+const s3Namespace = "http://s3.amazonaws.com/doc/2006-03-01/";
 const declaration = '<?xml version="1.0" encoding="UTF-8"?>\n';
 const maxDepth = 16;
 

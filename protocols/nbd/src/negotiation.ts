@@ -241,7 +241,7 @@ function find(exports: ReadonlyMap<string, Export>, name: string): Export | unde
   return exports.values().next().value;
 }
 
-export function transmissionFlags({ device, readOnly }: Export, structured: boolean): number {
+function transmissionFlags({ device, readOnly }: Export, structured: boolean): number {
   const writable = readOnly !== true && !device.readOnly;
   const set = (condition: boolean | undefined, flag: number) => (condition === true ? flag : 0);
   const zeroes = writable && device.writeZeroes !== undefined;

@@ -41,7 +41,7 @@ export interface StepResult {
   why: string;
 }
 
-export const maxMessageBytes = 256 * 1024;
+const maxMessageBytes = 256 * 1024;
 export const maxSteps = 64;
 /** No line of an answer is near it. */
 const maxLineBytes = 4096;

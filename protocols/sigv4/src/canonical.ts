@@ -73,7 +73,7 @@ function recode(text: string): string {
   return plain.test(text) && !text.includes("/") ? text : encodeUri(decodeUri(text, "space"));
 }
 
-export function canonicalPath(path: string): string {
+function canonicalPath(path: string): string {
   return plain.test(path) ? path : encodeUri(decodeUri(path), "keep");
 }
 

@@ -27,7 +27,7 @@ export interface VerifyOptions<C extends { secret: string }> {
 
 export type VerifiedBy<C> = Verified & { credential: C };
 
-export const defaultSkewMs = 15 * 60 * 1000;
+const defaultSkewMs = 15 * 60 * 1000;
 
 /**
  * Whose a request says it is and for which service, with nothing verified: tells where it belongs.

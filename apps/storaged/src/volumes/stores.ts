@@ -2,14 +2,14 @@ import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { VolumePlace } from "@skep/api/schemas";
-import { exists, isErrno, readVersionedJson, toSkepError, writeVersionedJson } from "@skep/base";
+import { exists, readVersionedJson, toSkepError, writeVersionedJson } from "@skep/base";
 import type { BucketStore, EmbeddedStore, ObjectStore } from "@skep/objects";
 import { type KeyWrap, openVolumes, type VolumeStore, volumeResources } from "@skep/volumes";
 import { fail } from "../errors.ts";
 import type { VolumeRecord } from "./records.ts";
 import type { Seals } from "./seals.ts";
 
-export const defaultBucket = "skep-volumes";
+const defaultBucket = "skep-volumes";
 
 /** What it takes to reach a bucket elsewhere. */
 interface StoreEntry {
@@ -182,8 +182,4 @@ async function foreignStore(entry: StoreEntry, secret: string) {
     credentials: { accessKeyId, secret },
     ...(authority === null ? {} : { ca: authority }),
   });
-}
-
-export function isMissing(error: unknown): boolean {
-  return toSkepError(error).code === "VOLUME_NOT_FOUND" || isErrno(error, "ENOENT");
 }

@@ -165,7 +165,7 @@ async function writePieces(
   }
 }
 
-export function checkTooLong({ key, declared }: BodyCheck, received: number): void {
+function checkTooLong({ key, declared }: BodyCheck, received: number): void {
   if (declared !== undefined && received > declared) {
     throw fail("BODY_SIZE", { key, declared, received: `at least ${received}` });
   }

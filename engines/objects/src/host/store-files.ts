@@ -96,7 +96,7 @@ function openUsableIndex(source: IndexSource, journal: Journal): { index: Databa
 }
 
 /** SQLITE_CORRUPT, SQLITE_NOTADB, or tables that are not ours. */
-export function isMalformed(error: unknown): boolean {
+function isMalformed(error: unknown): boolean {
   const code = (error as { errcode?: number }).errcode;
   return code !== undefined && [1, 11, 26].includes(code & 0xff);
 }

@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
  * The index: derived from the journal, at any time replaceable by replaying it. Keys are blobs, for their
  * order is that of bytes and NUL is a letter like any other.
  */
-export const indexVersion = 1;
+const indexVersion = 1;
 
 export type Synchronous = "full" | "normal";
 

@@ -39,7 +39,7 @@ type Row = Record<string, unknown>;
 const keyOfRow = (row: Row) => textOf(row.key);
 
 /** The smallest key after all that begin with these bytes; undefined where there is none. */
-export function afterAll(prefix: Buffer): Buffer | undefined {
+function afterAll(prefix: Buffer): Buffer | undefined {
   for (let end = prefix.length; end > 0; end -= 1) {
     const last = prefix[end - 1] as number;
     if (last === 0xff) continue;

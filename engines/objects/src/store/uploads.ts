@@ -186,7 +186,7 @@ export function checkParts(
 }
 
 /** The MD5 of the parts' MD5s, and how many they are. */
-export function completedEtag(parts: readonly PartRow[]): string {
+function completedEtag(parts: readonly PartRow[]): string {
   const digest = createHash("md5");
   for (const { etag } of parts) digest.update(etag, "hex");
   return `${digest.digest("hex")}-${parts.length}`;

@@ -166,7 +166,7 @@ function headerCrc(header: Uint8Array): number {
 }
 
 /** The first bytes of a chunk: how long its header is. ChunkDamaged where they are none. */
-export function headerBytesOf(start: Uint8Array): number {
+function headerBytesOf(start: Uint8Array): number {
   const bytes = Buffer.from(start.buffer, start.byteOffset, start.byteLength);
   if (bytes.length < fixedBytes) throw new ChunkDamaged(`it has ${bytes.length} bytes of its header`);
   if (bytes.readUInt32LE(0) !== magic) throw new ChunkDamaged("it is not a chunk");

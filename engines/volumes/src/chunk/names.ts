@@ -19,7 +19,7 @@ export function parseSerialName(name: string): { epoch: number; number: number }
   return { epoch: Number.parseInt(match[1] as string, 16), number: Number.parseInt(match[2] as string, 16) };
 }
 
-export function chunkPrefix(volume: string): string {
+function chunkPrefix(volume: string): string {
   return `${volume}/chunks/`;
 }
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 export const unitBytes = 512;
 
 /** A unit: its place and what number its write had, over and over; zeroes for number 0. */
-export function fillUnit(into: Buffer, unit: number, number: number): void {
+function fillUnit(into: Buffer, unit: number, number: number): void {
   if (number === 0) {
     into.fill(0);
     return;

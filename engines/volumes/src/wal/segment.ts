@@ -38,7 +38,7 @@ export function segmentNumbers(names: readonly string[]): number[] {
     .sort((one, other) => one - other);
 }
 
-export function encodeHeader(header: SegmentHeader): Buffer {
+function encodeHeader(header: SegmentHeader): Buffer {
   const bytes = Buffer.alloc(headerBytes);
   bytes.write(magic, 0, "latin1");
   bytes.writeUInt16LE(version, 4);

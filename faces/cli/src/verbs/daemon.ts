@@ -66,7 +66,7 @@ function leftRunning(count: number): string {
 }
 
 /** A systemd unit's text. It is not tried here: this house is built on hosts without systemd. */
-export function unitText(command: readonly string[], home: string, forUser: boolean): string {
+function unitText(command: readonly string[], home: string, forUser: boolean): string {
   return [
     "[Unit]",
     "Description=skep: virtual machines",

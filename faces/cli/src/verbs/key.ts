@@ -26,7 +26,7 @@ const columns: Column<AccessKey>[] = [
 ];
 
 /** `photos:read`; a bucket alone is for writing, which includes reading. */
-export function parseScope(value: string, before: Scope[] = []): Scope[] {
+function parseScope(value: string, before: Scope[] = []): Scope[] {
   const match = /^([^:]+)(?::(read|write))?$/.exec(value);
   if (match === null) throw usage(`--bucket "${value.slice(0, 100)}" is not NAME:read or NAME:write`);
   return [...before, { bucket: match[1]!, access: match[2] === "read" ? "read" : "write" }];

@@ -62,7 +62,7 @@ export function authorize(request: S3Request, action: string, resource: Resource
   if (!isAllowed(request, action, resource)) throw fail("AccessDenied");
 }
 
-export function isAllowed(request: S3Request, action: string, resource: Resource): boolean {
+function isAllowed(request: S3Request, action: string, resource: Resource): boolean {
   const { account, scopes } = request.identity;
   const { bucket } = resource;
   if (scopes.length > 0 && !inScope(scopes, action, bucket?.name ?? request.bucketName, resource))

@@ -20,7 +20,7 @@ export function newBucketSettings(request: S3Request): Record<string, Json> {
   return { ...(acl === undefined ? {} : { acl }), ...(ownership === undefined ? {} : { ownership }) };
 }
 
-export function parseOwnership(text: string): Ownership {
+function parseOwnership(text: string): Ownership {
   const ownership = ownerships.find((one) => one === text);
   if (ownership === undefined) {
     throw fail("InvalidArgument", {

@@ -39,7 +39,7 @@ export async function deleteBucketCors({ bucket, store }: S3Request): Promise<S3
   return { status: 204 };
 }
 
-export function parseCors(xml: XmlElement): CorsRule[] {
+function parseCors(xml: XmlElement): CorsRule[] {
   const rules = xml.children.map((child) => {
     if (child.name !== "CORSRule") throw fail("MalformedXML");
     return parseRule(child);

@@ -20,7 +20,7 @@ export function tagsFromHeader(request: S3Request): Tags | undefined {
 }
 
 /** `a=1&b`, each part percent-encoded. */
-export function parseTagQuery(text: string): Tags | undefined {
+function parseTagQuery(text: string): Tags | undefined {
   const pairs = text.split("&").filter((part) => part !== "");
   const tags = pairs.map((part): [string, string] => {
     const mark = part.indexOf("=");
