@@ -186,7 +186,7 @@ describe("the memory and the disks of a running guest", { skip: process.platform
 
   it("leave nothing of a copy that was not finished, neither now nor at the next start of skepd", async () => {
     const { context } = await guest.machine();
-    const free = holdLayers(context, layers);
+    const free = await holdLayers(context, layers);
     const given = await fork("web-2");
     const { pid } = given.running().process;
     await abandonFork(given);

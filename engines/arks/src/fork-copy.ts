@@ -81,7 +81,8 @@ export async function startCopy(
       signal.throwIfAborted();
       if (!identity) return void (await live.qmp.execute("cont"));
       const mac = patched === undefined ? null : machine.file.mac;
-      told = await giveIdentity(source, live, { mac, authorizedKeys, firstBoot, durable }, signal);
+      const wanted = { mac, authorizedKeys, firstBoot, durable, awake: !record.slicesFrozen };
+      told = await giveIdentity(source, live, wanted, signal);
       if (patched === undefined) told.push(keptMac);
       if (!firstBoot) machine.setReady("helper");
       readyMs = Math.round(performance.now() - started);

@@ -39,7 +39,7 @@ export async function takeSnapshotSource(
     disk: file.disk?.base ?? null,
     dataDisks: file.dataDisks.map(({ base }) => base ?? null),
   };
-  const letLayersGo = holdLayers(context, layers);
+  const letLayersGo = await holdLayers(context, layers);
   try {
     const frozen = await frozenFromState(all, memory, work);
     return {

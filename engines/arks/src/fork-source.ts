@@ -20,6 +20,7 @@ import type { Frozen, FrozenMachines } from "./frozen.ts";
 import { frozenFromState } from "./frozen-state.ts";
 import { announceServices, forgetServices, helperLimitMs, letServicesGo } from "./hold.ts";
 import { hostRecord } from "./host-record.ts";
+import { leaseSeconds } from "./identity.ts";
 import { type SnapshotVolume, settleVolumes, VolumeInstant } from "./snapshot-volumes.ts";
 import type { Reach } from "./standstill.ts";
 
@@ -61,8 +62,6 @@ export interface SourceOptions {
 /** Copies that are made at the same time. */
 export const copiesAtOnce = 4 * availableParallelism();
 
-/** Of the guest's own time; many times what a copy takes to get its identity, also on a busy host. */
-const leaseSeconds = 120;
 /** What a helper must know to give a copy its identity. */
 const neededVerbs = "seed clock mac hostname machine-id instance replace unless sync thaw".split(" ");
 
@@ -89,7 +88,7 @@ export async function takeSource(machine: Machine, options: SourceOptions): Prom
     ? await takeAsleep(machine, suspended, options, instant)
     : await takeRunning(machine, options, instant);
   undo.push(() => taken.frozen[Symbol.asyncDispose]());
-  const letLayersGo = holdLayers(context, taken.layers);
+  const letLayersGo = await holdLayers(context, taken.layers);
   undo.push(letLayersGo);
   await instant.complete(options.work.signal);
   undo.keep();
@@ -118,17 +117,14 @@ async function takeRunning(machine: Machine, options: SourceOptions, instant: Vo
   };
   const live = machine.running();
   await checkStartsAlike(live, work.signal);
-  let held = false;
-  const hold = async () => {
-    held = identity && (await holdServices(live, work.signal));
-    return held;
+  const hold = {
+    check: () => checkHelper(live, work.signal),
+    begin: () => holdServices(live, work.signal),
+    end: () => letServicesGo(live),
   };
-  try {
-    const taken = await freezeMachine(live, { frozen, work, disks: true, hold, reach });
-    return { ...taken, layers: taken.layers as DiskLayers };
-  } finally {
-    if (held) await letServicesGo(live);
-  }
+  const holding = identity ? { hold } : {};
+  const taken = await freezeMachine(live, { frozen, work, disks: true, reach, ...holding });
+  return { ...taken, layers: taken.layers as DiskLayers };
 }
 
 async function takeAsleep(
@@ -179,25 +175,27 @@ async function checkStartsAlike(live: LiveMachine, signal: AbortSignal): Promise
   throw failFork("FORK_REFUSED", { machine: name, why, hint: `restart it: skep restart ${name}` });
 }
 
-/**
- * Stops the guest's services for a moment, which its copies then wake up with; false where it has none to stop. `more`:
- * what its helper must know besides.
- */
-export async function holdServices(
+/** That its helper can give copies their identity; `more`: what else it must know. FORK_HELPER. */
+export async function checkHelper(
   live: LiveMachine,
   signal: AbortSignal,
   more: readonly string[] = [],
-): Promise<boolean> {
+): Promise<void> {
+  if (!(await live.hasHelper())) throw lacking(live, "nothing in it listens; it may still boot");
+  const known = await live.helper.ping({ signal, timeoutMs: helperLimitMs }).catch((error: unknown) => {
+    throw isSilence(error) ? lacking(live, error.message, error) : error;
+  });
+  const unknown = [...neededVerbs, ...more].filter((verb) => !known.has(verb));
+  if (unknown.length > 0) throw lacking(live, `it is an old one, which does not know: ${unknown.join(", ")}`);
+}
+
+/** Stops the guest's services for a moment, which its copies then wake up with; false where it has none to stop. */
+export async function holdServices(live: LiveMachine, signal: AbortSignal): Promise<boolean> {
   const { name: machine } = live.machine;
-  const lacking = (why: string, cause?: unknown) => failFork("FORK_HELPER", { machine, why }, { cause });
-  if (!(await live.hasHelper())) throw lacking("nothing in it listens; it may still boot");
   try {
-    const options = { signal, timeoutMs: helperLimitMs };
-    const known = await live.helper.ping(options);
-    const unknown = [...neededVerbs, ...more].filter((verb) => !known.has(verb));
-    if (unknown.length > 0) throw lacking(`it is an old one, which does not know: ${unknown.join(", ")}`);
     await announceServices(live.machine);
-    const [held] = await live.helper.exchange([{ verb: "freeze", seconds: leaseSeconds }], options);
+    const freeze = { verb: "freeze", seconds: leaseSeconds } as const;
+    const [held] = await live.helper.exchange([freeze], { signal, timeoutMs: helperLimitMs });
     if (held?.outcome === "skipped") {
       await forgetServices(live.machine);
       return false;
@@ -208,7 +206,14 @@ export async function holdServices(
   } catch (error) {
     // Cancelled, or too late: what was asked may be done all the same.
     await letServicesGo(live);
-    const isSilence = error instanceof SkepError && error.code.startsWith("HELPER_");
-    throw isSilence ? lacking(error.message, error) : error;
+    throw isSilence(error) ? lacking(live, error.message, error) : error;
   }
+}
+
+function lacking({ machine }: LiveMachine, why: string, cause?: unknown): SkepError {
+  return failFork("FORK_HELPER", { machine: machine.name, why }, { cause });
+}
+
+function isSilence(error: unknown): error is SkepError {
+  return error instanceof SkepError && error.code.startsWith("HELPER_");
 }

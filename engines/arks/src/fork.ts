@@ -1,6 +1,6 @@
 import { rm } from "node:fs/promises";
 import type { ForkedMachine, ForkRequest, ForkResult } from "@skep/api/schemas";
-import { type KeyedMutex, newId, SkepError, Undo, type Work } from "@skep/base";
+import { newId, SkepError, Undo, type Work } from "@skep/base";
 import {
   abandonFork,
   beginForks,
@@ -54,11 +54,11 @@ export async function forkMachine(
       : takeSnapshotSource(machine, request.snapshot, options);
   await using source = await machines.withMachine(name, take, work.signal);
   await reach("fork-frozen");
-  const copies = await inTurns(source.context.turns, names, async () => {
+  const copies = await source.context.turns.runAll(names, async () => {
     work.signal.throwIfAborted();
     return await makeCopies(source, names, { identity, started, work, reach });
   });
-  later((signal) => writeSeeds(machines, copies, signal));
+  for (const { name: copy } of copies) later((signal) => writeSeedOf(machines, copy, signal));
   const { pauseMs, populatedMiB } = source;
   return { source: name, pauseMs, populatedMiB, durationMs: Math.round(performance.now() - started), copies };
 }
@@ -94,7 +94,7 @@ async function makeCopies(
       const clones = source.volumes.map(cloneOf);
       const volumes = clones.map(({ volume }) => volume);
       const where = source.efiVars === undefined ? {} : { efiVars: source.efiVars };
-      const from = { source: file, layers, hostKeys: [], mark, volumes, ...where };
+      const from = { source: file, layers, hostKeys: [], mark, volumes, keepsSeed: !identity, ...where };
       const machine = await createFork(source.context, name, from, quiet);
       copies.push(machine);
       undo.push(() => abandonFork(machine));
@@ -134,22 +134,17 @@ function cloneOf({ snapshot, ...volume }: SnapshotVolume): ClonedFrom & { volume
   return { id, source: { volume: volume.id, snapshot }, volume: { ...volume, id, detaching: false } };
 }
 
-/** For their next boot, while they are in use. What cannot be written now is at their next start. */
-async function writeSeeds(
-  machines: Machines,
-  copies: readonly ForkedMachine[],
-  signal: AbortSignal,
-): Promise<void> {
-  for (const { name, id } of copies) {
-    signal.throwIfAborted();
-    const write = async (machine: Machine) => {
-      if (machine.file.id !== id) return;
-      await writeForkSeed(machine).catch((error: unknown) =>
-        machine.context.log.warn({ machine: name, err: error }, "cannot write its seed"),
-      );
-    };
-    await machines.withMachine(name, write, signal).catch(() => undefined); // it may be gone by now
-  }
+/**
+ * For a copy's next boot, while it is in use; nothing where it has a seed of its own. What cannot be written now is at
+ * the next start of skepd, or of the machine.
+ */
+export async function writeSeedOf(machines: Machines, name: string, signal: AbortSignal): Promise<void> {
+  const write = async (machine: Machine) => {
+    await writeForkSeed(machine).catch((error: unknown) =>
+      machine.context.log.warn({ machine: name, err: error }, "cannot write its seed"),
+    );
+  };
+  await machines.withMachine(name, write, signal).catch(() => undefined); // it may be gone by now
 }
 
 /**
@@ -179,28 +174,6 @@ async function eachAtOnce<T, R>(
   await Promise.all(Array.from({ length: Math.min(copiesAtOnce, all.length) }, worker));
   if (failure !== undefined) throw failure.error;
   return results;
-}
-
-/** Works within a turn of each key; in one order, so that two who want the same ones never wait for each other. */
-async function inTurns<T>(turns: KeyedMutex, keys: readonly string[], work: () => Promise<T>): Promise<T> {
-  const over = Promise.withResolvers<void>();
-  const held: Promise<void>[] = [];
-  try {
-    for (const key of [...keys].sort()) {
-      const begun = Promise.withResolvers<void>();
-      held.push(
-        turns.run(key, async () => {
-          begun.resolve();
-          await over.promise;
-        }),
-      );
-      await begun.promise;
-    }
-    return await work();
-  } finally {
-    over.resolve();
-    await Promise.all(held);
-  }
 }
 
 /** What went wrong, with the copy's name where it says nothing of it. */

@@ -1,4 +1,3 @@
-import { stat } from "node:fs/promises";
 import { SkepError, Undo, type Work } from "@skep/base";
 import {
   abandonDiskFreeze,
@@ -12,7 +11,7 @@ import { fail } from "./errors.ts";
 import type { Frozen, FrozenMachines } from "./frozen.ts";
 import { announceHold, forgetHold } from "./hold.ts";
 import { hostRecord } from "./host-record.ts";
-import { copyMemory, ramOf } from "./memory-copy.ts";
+import { copyMemory, memoryInUse } from "./memory-copy.ts";
 import { deviceForm, readDevices } from "./migration.ts";
 import { newStateId } from "./paths.ts";
 import { agentIsThere, flush, isGone, type Reach, savedMachine, whileStill } from "./standstill.ts";
@@ -26,9 +25,18 @@ export interface FreezeOptions {
   work: Work;
   /** Whether its disks are frozen at the same instant; else they go on changing. */
   disks: boolean;
-  /** Has the guest's helper freeze its services, which then wake up so; false where it has none. Called while it runs. */
-  hold?(): Promise<boolean>;
+  hold?: Hold;
   reach: Reach;
+}
+
+/** Of a guest's services, which its copies then wake up with. */
+export interface Hold {
+  /** While the guest runs and nothing waits: fails where its helper could not do it. */
+  check(): Promise<void>;
+  /** From then on they stand still; false where it has none. */
+  begin(): Promise<boolean>;
+  /** Called where it began, once the guest goes on. */
+  end(): Promise<void>;
 }
 
 export interface Freezing {
@@ -36,7 +44,7 @@ export interface Freezing {
   frozen: Frozen;
   /** What the machine's disks, and those of its copies, are overlays of; null where `disks` was not asked for. */
   layers: DiskLayers | null;
-  /** How long the guest stood still. */
+  /** How long the guest stood still; its services were held a little longer. */
   pauseMs: number;
   /** How much of its memory was copied. */
   populatedMiB: number;
@@ -55,7 +63,7 @@ export async function freezeMachine(live: LiveMachine, options: FreezeOptions): 
   const host = await hostRecord(live, signal);
   const agent = await agentIsThere(live);
   try {
-    await frozen.admit(machine.name, (await stat(ramOf(live))).blocks * 512);
+    using _promise = await frozen.admit(machine.name, await memoryInUse(live));
     await using draft = await frozen.begin(newStateId());
     await using copy = await copyMemory(live, draft.ramPath, { idle: frozen.idle, signal });
     await using undo = new Undo();
@@ -64,10 +72,14 @@ export async function freezeMachine(live: LiveMachine, options: FreezeOptions): 
       const prepared = options.disks ? await prepareDiskFreeze(live, signal) : null;
       if (prepared !== null) undo.push(() => abandonDiskFreeze(live));
       await flush(live, signal);
-      return { disks: prepared, slicesFrozen: (await hold?.()) ?? false };
+      await hold?.check();
+      return prepared;
     };
-    const [{ disks, slicesFrozen }] = await together(prepare, () => copy.begin());
+    const [disks] = await together(prepare, () => copy.begin());
     await reach("freeze-copied");
+    const slicesFrozen = (await hold?.begin()) ?? false;
+    await using held = new Undo();
+    if (slicesFrozen) held.push(() => hold?.end());
     const createdAt = new Date().toISOString();
     const act = async () => {
       await reach("freeze-stopped");
@@ -85,6 +97,7 @@ export async function freezeMachine(live: LiveMachine, options: FreezeOptions): 
     await announceHold(machine);
     undo.push(() => (machine.state === "paused" ? undefined : forgetHold(machine)));
     const { stream, saved, pauseMs } = await whileStill(live, agent, signal, act);
+    await held[Symbol.asyncDispose]();
     await reach("freeze-running");
     await forgetHold(machine);
     undo.keep();

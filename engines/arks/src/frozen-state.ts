@@ -26,7 +26,7 @@ export async function frozenFromState(
   }
   return await frozen.take(state, async (draft) => {
     const { machine, memory } = found.manifest;
-    await frozen.admit(machine.name, memory.populatedBytes);
+    using _promise = await frozen.admit(machine.name, memory.populatedBytes);
     return await unpack(draft, directory, found.manifest, { idle: frozen.idle, work });
   });
 }

@@ -102,7 +102,9 @@ export interface FrozenOptions {
 /** The frozen machines of one home. A host that boots has none: each can be made again from a state. */
 export class FrozenMachines implements AsyncDisposable {
   readonly home: string;
-  readonly admit: FrozenOptions["admit"];
+  readonly #admit: FrozenOptions["admit"];
+  /** What copies that are being made may still take. */
+  #promised = 0;
   /** For whatever is done with the memory of this home's machines. */
   readonly idle = new IdleThreads();
   readonly kept: KeptMemory;
@@ -114,10 +116,30 @@ export class FrozenMachines implements AsyncDisposable {
 
   constructor({ home, borrowed, admit, log }: FrozenOptions) {
     this.home = home;
-    this.admit = admit;
+    this.#admit = admit;
     this.#borrowed = borrowed;
     this.#log = log;
     this.kept = new KeptMemory({ home, log });
+  }
+
+  /**
+   * Refuses a copy of that much of a machine's memory where this host lacks it; else that much is promised until what
+   * is given back is disposed of. MEMORY_SHORT.
+   */
+  async admit(machine: string, bytes: number): Promise<Disposable> {
+    this.#promised += bytes;
+    const promise = {
+      [Symbol.dispose]: () => {
+        this.#promised -= bytes;
+      },
+    };
+    try {
+      await this.#admit(machine, this.#promised);
+      return promise;
+    } catch (error) {
+      promise[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** An empty draft, to be disposed of. EEXIST where it is being made already. */

@@ -1,4 +1,6 @@
-import { SkepError, type Work } from "@skep/base";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { exists, SkepError, type Work } from "@skep/base";
 import { type GuestRun, guestRun, type LiveMachine, type Machine } from "@skep/machines";
 import { fail } from "./errors.ts";
 
@@ -8,6 +10,11 @@ export interface HookRequest {
   hooks?: boolean;
   /** For each; default 30. */
   hookSeconds?: number;
+}
+
+/** Says that hooks of a guest have begun, and that those for after a resume are owed to it. It goes with the host's boot. */
+function announcement({ runtime }: Machine): string {
+  return join(runtime.directory, "hooks-begun");
 }
 
 const directories = { before: "/etc/skep/before-suspend.d", after: "/etc/skep/after-resume.d" };
@@ -46,6 +53,7 @@ export async function withSuspendHooks(
     throw unasked(machine, error);
   });
   try {
+    if (hooks.length > 0) await writeFile(announcement(machine), "");
     for (const hook of hooks) {
       const ran = await runHook(live, hook, request, work).catch((error: unknown) => {
         work.signal.throwIfAborted();
@@ -70,6 +78,7 @@ export async function runAfterResume(machine: Machine, request: HookRequest, wor
   const { live, name } = machine;
   if (request.hooks === false || live === undefined) return;
   try {
+    await writeFile(announcement(machine), "");
     for (const hook of await list(live, directories.after, work.signal)) {
       const ran = await runHook(live, hook, request, work);
       const { how, output } = said(ran, request);
@@ -79,7 +88,14 @@ export async function runAfterResume(machine: Machine, request: HookRequest, wor
   } catch (error) {
     if (work.signal.aborted || isRefusal(error)) return;
     work.note(`hooks of ${name} for after a resume were not run: ${(error as Error).message}`);
+  } finally {
+    await rm(announcement(machine), { force: true });
   }
+}
+
+/** Whether a process that was killed owes a guest that runs its hooks. */
+export async function owesHooks(machine: Machine): Promise<boolean> {
+  return machine.live !== undefined && (await exists(announcement(machine)));
 }
 
 async function hasAgent({ qmp }: LiveMachine): Promise<boolean> {

@@ -81,6 +81,17 @@ describe("a copy's identity", () => {
     assert.deepEqual(lackOf(identityOf(answers, [])), { step: "authorized keys", ...failed });
   });
 
+  it("stops what wakes up running, once the guest has its seed", () => {
+    const request = identityRequest(copy, { mac: null, keys: [], awake: true });
+    assert.deepEqual(
+      request.slice(0, 3).map(({ verb }) => verb),
+      ["seed", "freeze", "clock"],
+    );
+    const answers = answered(request, { [at(request, "freeze")]: failed });
+    assert.deepEqual(identityOf(answers, [])[1], { step: "freeze", ...failed });
+    assert.equal(lackOf(identityOf(answers, [])), undefined);
+  });
+
   it("waits for a key that takes long to make where the guest has one", async () => {
     const request = identityRequest(copy, { mac: null, keys: [] });
     const rest = at(request, "unless");

@@ -4,6 +4,8 @@ import { type MachineFile, machineIdOf } from "@skep/machines";
 import type { HelperStep, StepResult } from "@skep/qmp";
 import { type HostKey, type HostKeyType, hostKeyTypes } from "./ssh-host-keys.ts";
 
+/** Of the guest's own time; many times what a copy takes to get its identity, also on a busy host. */
+export const leaseSeconds = 120;
 /** Twice what the kernel's pool holds. */
 const seedBytes = 64;
 /** A copy that shares these with another, or never goes on, is of no use. */
@@ -33,6 +35,8 @@ export interface Wanted {
   authorizedKeys?: AuthorizedKeys | undefined;
   /** Its cloud-init is to see a new instance. */
   firstBoot?: boolean;
+  /** Its guest wakes up with all its services running: they are to be stopped first, once it has its seed. */
+  awake?: boolean;
   /** All of it is to be on the guest's disk before the rest of the guest goes on, which would hold that up. */
   durable?: boolean;
 }
@@ -44,10 +48,11 @@ export interface Wanted {
  */
 export function identityRequest(
   { id, name }: Pick<MachineFile, "id" | "name">,
-  { mac, keys, authorizedKeys, firstBoot = false, durable = false }: Wanted,
+  { mac, keys, authorizedKeys, firstBoot = false, awake = false, durable = false }: Wanted,
 ): HelperStep[] {
   return [
     { verb: "seed", bytes: randomBytes(seedBytes) },
+    ...(awake ? [{ verb: "freeze" as const, seconds: leaseSeconds }] : []),
     { verb: "clock", unixMs: Date.now() },
     ...(mac === null ? [] : [{ verb: "mac" as const, address: mac }]),
     { verb: "hostname", name },

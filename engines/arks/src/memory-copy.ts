@@ -1,6 +1,6 @@
 import { open, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { frozenRam, type LiveMachine, memoryDirectory } from "@skep/machines";
+import { anonymousBytes, frozenRam, type LiveMachine, memoryDirectory } from "@skep/machines";
 import { type IdleThreads, MemoryThreads, type Piece } from "./memory-threads.ts";
 import { ownPages } from "./own-pages.ts";
 import { checkMemoryFile } from "./pack.ts";
@@ -25,6 +25,13 @@ export function ramOf({ frozen, machine }: LiveMachine): string {
   return frozen === null ? join(memoryDirectory(machine.file.id), "ram") : frozenRam(frozen);
 }
 
+/** How much memory its guest has touched, in bytes, which is what a copy of it takes. */
+export async function memoryInUse(live: LiveMachine): Promise<number> {
+  const touched = (await stat(ramOf(live))).blocks * 512;
+  if (live.frozen === null) return touched;
+  return Math.min(live.machine.file.memoryMiB * mebibyte, touched + anonymousBytes(live.process.pid));
+}
+
 /** A copy into a file that is not there yet. STATE_MEMORY where the memory is not what it should be. */
 export async function copyMemory(
   live: LiveMachine,
@@ -34,10 +41,27 @@ export async function copyMemory(
   const from = ramOf(live);
   const memoryBytes = live.machine.file.memoryMiB * mebibyte;
   await checkMemoryFile(from, memoryBytes);
+  if (live.frozen !== null) await checkReadable(live);
   const file = await open(into, "wx", 0o600);
   await file.truncate(memoryBytes).finally(() => file.close());
   const options = { from, into, memoryBytes, idle, signal };
   return live.frozen === null ? new SharedCopy(options) : new BorrowedCopy(options, live.process.pid);
+}
+
+/** Before the guest is stopped: an adopted QEMU is no child of ours, whose memory Yama lets us read. */
+async function checkReadable({ machine, process }: LiveMachine): Promise<void> {
+  try {
+    await (await open(memoryOf(process.pid), "r")).close();
+  } catch (error) {
+    const restart = `or restart it: skep restart ${machine.name}`;
+    const allow = `allow it (sysctl kernel.yama.ptrace_scope=0), ${restart}`;
+    throw new Error(`this system lets nobody read its memory (${(error as Error).message}); ${allow}`);
+  }
+}
+
+/** Of a process, as it sees it (proc(5)). */
+function memoryOf(pid: number): string {
+  return `/proc/${pid}/mem`;
 }
 
 interface CopyOptions {
@@ -97,7 +121,7 @@ class BorrowedCopy implements MemoryCopy {
   constructor(options: CopyOptions, pid: number) {
     this.#options = options;
     this.#pid = pid;
-    this.#own = new MemoryThreads({ ...options, from: `/proc/${pid}/mem` }, options.idle);
+    this.#own = new MemoryThreads({ ...options, from: memoryOf(pid) }, options.idle);
   }
 
   async begin(): Promise<void> {

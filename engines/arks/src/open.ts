@@ -12,9 +12,9 @@ import type { Log, Machine, MachineEvent, MachineFile, Machines } from "@skep/ma
 import { listStates, removeState } from "./commit.ts";
 import { diagnoseStates, type NamedState } from "./doctor.ts";
 import { fail } from "./errors.ts";
-import { forkMachine, recoverFork } from "./fork.ts";
+import { forkMachine, recoverFork, writeSeedOf } from "./fork.ts";
 import { FrozenMachines } from "./frozen.ts";
-import { runAfterResume, withSuspendHooks } from "./hooks.ts";
+import { owesHooks, runAfterResume, withSuspendHooks } from "./hooks.ts";
 import { IdleKeeper } from "./idle.ts";
 import type { IdleTimes } from "./idle-watch.ts";
 import { Later } from "./later.ts";
@@ -155,24 +155,46 @@ class HomeStates implements States {
 
   async fork(name: string, request: ForkRequest, work: Work): Promise<ForkResult> {
     const [machines, frozen, reach] = [this.#machines, this.#frozen, this.#reach];
-    const later = (rest: (signal: AbortSignal) => Promise<void>) =>
-      this.#later.run(rest, (error) => this.#log.warn({ machine: name, err: error }, "after a fork"));
+    const later = (rest: (signal: AbortSignal) => Promise<void>) => this.#run(name, rest);
     return await forkMachine(name, request, { machines, frozen, work, reach, later });
+  }
+
+  #run(machine: string, work: (signal: AbortSignal) => Promise<void>): void {
+    this.#later.run(work, (error) =>
+      this.#log.warn({ machine, err: error }, "what was left to do has failed"),
+    );
+  }
+
+  async #recoverOne(name: string): Promise<void> {
+    const hooksAreOwed = async (machine: Machine) => {
+      const { suspended } = machine.file;
+      await recoverMachine(machine);
+      const resumed = machine.live !== undefined && suspended?.phase === "resuming" && suspended.agent;
+      return resumed || (await owesHooks(machine));
+    };
+    if (!(await this.#machines.withMachine(name, hooksAreOwed))) return;
+    this.#run(name, (signal) =>
+      this.#machines.withMachine(name, (machine) => runAfterResume(machine, {}, quietWork(signal)), signal),
+    );
   }
 
   async recover(): Promise<void> {
     const snapshots = this.snapshots.recover();
     await Promise.all(
       this.#machines.files().files.map(({ name }) =>
-        this.#machines.withMachine(name, recoverMachine).catch((error: unknown) => {
+        this.#recoverOne(name).catch((error: unknown) => {
           this.#log.error({ machine: name, err: error }, "cannot bring its state in order");
         }),
       ),
     );
     await snapshots;
+    for (const { name, seedOfSource } of this.#machines.files().files) {
+      if (seedOfSource === true) this.#run(name, (signal) => writeSeedOf(this.#machines, name, signal));
+    }
     this.#idle.begin();
     const { files, damaged } = this.#machines.files();
     const ofTemplates = await this.templates.recover();
+    await this.#frozen.kept.trim();
     // A machine that cannot be read may be mended, and then wants its state.
     if (damaged.length > 0) return;
     await this.#frozen.sweep();

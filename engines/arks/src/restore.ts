@@ -60,8 +60,15 @@ export async function restoreSnapshot(
   const before = machine.file.suspended;
   if (machine.live !== undefined) await endQemu(machine.live);
   await reach("ended");
-  await commitSwitch(machine, { ...changeOf(snapshot, memory), ...volumesOf(machine, snapshot) });
-  machine.setState(machine.restState);
+  try {
+    await commitSwitch(machine, { ...changeOf(snapshot, memory), ...volumesOf(machine, snapshot) });
+  } catch (error) {
+    await abandonSwitch(machine);
+    if (kept !== null) work.note(`${machine.name} is kept as it was in snapshot ${kept}`);
+    throw error;
+  } finally {
+    machine.setState(machine.restState);
+  }
   context.ssh.drop(machine.name);
   await reach("switched");
   if (before !== null) await releaseState(machine, before.state);

@@ -9,6 +9,7 @@ import {
   type SuspendedState,
   startMachine,
 } from "@skep/machines";
+import { QmpError } from "@skep/qmp";
 import { setClock } from "./clock.ts";
 import { hasHelperPort } from "./compat.ts";
 import { unpackDevice } from "./device.ts";
@@ -83,7 +84,11 @@ export async function resumeMachine(
         // One that is gone has not heard it for certain: then the memory is still good.
         if (!live.alive) throw failMachine("QEMU_GONE", { name: machine.name, reason: "QEMU ended" });
         told = true;
-        going = await goOn(live, hasHelperPort(manifest.host));
+        going = await goOn(live, hasHelperPort(manifest.host)).catch((error: unknown) => {
+          // QEMU says no before the guest runs: somebody else holds a disk of it, say.
+          if (error instanceof QmpError) told = false;
+          throw error;
+        });
         machine.setState("running");
       },
     });
@@ -109,11 +114,21 @@ async function setClockByAgent({ live, name }: Machine, work: Work): Promise<voi
   work.note(`the agent of ${name} does not answer: its clock is where it was`);
 }
 
-/** Boots from the disk, as after a power cut. */
+/** Boots from the disk, as after a power cut. Where no QEMU could be started, it sleeps on. */
 export async function bootInstead(machine: Machine, suspended: SuspendedState, work: Work): Promise<void> {
-  await giveUp(machine, suspended.state);
-  machine.setState("stopped", "its memory was given up");
-  await startMachine(machine, work);
+  const { run } = machine;
+  await machine.save({ suspended: null });
+  machine.setState("stopped", "its memory is given up");
+  try {
+    await startMachine(machine, work);
+  } catch (error) {
+    if (machine.run === run && machine.atRest) {
+      await machine.save({ suspended });
+      machine.setState(machine.restState, machine.reason);
+    } else await releaseState(machine, suspended.state);
+    throw error;
+  }
+  await releaseState(machine, suspended.state);
 }
 
 /** Its record first: a state that nobody names is removed at the next start at the latest. A snapshot's stays. */

@@ -8,7 +8,7 @@ import {
   writeSnapshot,
 } from "./snapshot-file.ts";
 import { releaseState } from "./snapshot-uses.ts";
-import { dropVolumes, namesOf, writeIntent } from "./snapshot-volumes.ts";
+import { dropVolumes, namesOf, newIntent, writeIntent } from "./snapshot-volumes.ts";
 import type { Reach } from "./standstill.ts";
 
 /**
@@ -33,11 +33,12 @@ export async function removeSnapshot(
   }
   if (machine.file.snapshot === name) await machine.save({ snapshot: parent ?? undefined });
   await reach("moved");
-  if (volumes.length > 0) await writeIntent(machine, name, volumes);
+  const intent = newIntent(name);
+  if (volumes.length > 0) await writeIntent(machine, intent, volumes);
   await removeSnapshotFiles(directory, name);
   await reach("removed");
   if (snapshot?.memory != null) await releaseState(machine, snapshot.memory.state);
-  for (const needed of await dropVolumes(machine, name, volumes)) {
+  for (const needed of await dropVolumes(machine, intent, volumes)) {
     work.note(`kept: snapshot ${needed.snapshot} of ${needed.volume}, for it has clones`);
   }
   await sweepUnusedLayers(context).catch((error: unknown) =>

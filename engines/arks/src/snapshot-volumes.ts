@@ -29,12 +29,14 @@ export class VolumeInstant {
   readonly volumes: readonly SnapshotVolume[];
   readonly #machine: Machine;
   readonly #stem: string;
+  readonly #intent: string;
   readonly #mark = randomBytes(9).toString("hex");
   #isOver = false;
 
   private constructor(machine: Machine, stem: string) {
     this.#machine = machine;
     this.#stem = stem;
+    this.#intent = newIntent(stem);
     this.volumes = machine.file.volumes.map(({ id, role, readOnly, slot, sizeBytes }) => {
       return { id, role, readOnly, slot, sizeBytes, snapshot: newId("snap") };
     });
@@ -46,7 +48,7 @@ export class VolumeInstant {
     if (instant.volumes.length > 0) {
       await machine.context.volumes.ready(signal);
       await ensureSnapshots(machine.paths.directory);
-      await writeIntent(machine, stem, namesOf(instant.volumes));
+      await writeIntent(machine, instant.#intent, namesOf(instant.volumes));
       for (const { snapshot } of instant.volumes) machine.context.heldSnapshots.add(snapshot);
     }
     return instant;
@@ -69,7 +71,7 @@ export class VolumeInstant {
   /** Somebody else names them now. */
   async keep(): Promise<void> {
     this.#isOver = true;
-    if (this.volumes.length > 0) await forgetIntent(this.#machine, this.#stem);
+    if (this.volumes.length > 0) await forgetIntent(this.#machine, this.#intent);
     this.#letGo();
   }
 
@@ -81,7 +83,7 @@ export class VolumeInstant {
     await context.volumes.abandon(this.#mark).catch((error: unknown) => {
       context.log.warn({ machine: this.#machine.name, err: error }, "cannot give up its volumes' instant");
     });
-    await dropVolumes(this.#machine, this.#stem, namesOf(this.volumes));
+    await dropVolumes(this.#machine, this.#intent, namesOf(this.volumes));
     this.#letGo();
   }
 
@@ -94,27 +96,32 @@ export function namesOf(volumes: readonly SnapshotVolume[]): VolumeSnapshotName[
   return volumes.map(({ id, snapshot }) => ({ volume: id, snapshot }));
 }
 
-function intentPath({ paths }: Machine, stem: string): string {
-  return join(paths.directory, "snapshots", `.${stem}${suffix}`);
+/** A name for one that nobody has: what an earlier one still has to remove stays known. */
+export function newIntent(stem: string): string {
+  return `${stem}~${randomBytes(6).toString("hex")}`;
+}
+
+function intentPath({ paths }: Machine, intent: string): string {
+  return join(paths.directory, "snapshots", `.${intent}${suffix}`);
 }
 
 /** Before the record that names them goes, so that a crash does not leave them behind. */
 export async function writeIntent(
   machine: Machine,
-  stem: string,
+  intent: string,
   volumes: readonly VolumeSnapshotName[],
 ): Promise<void> {
-  await writeVersionedJson(intentPath(machine, stem), { version: 1, volumes });
+  await writeVersionedJson(intentPath(machine, intent), { version: 1, volumes });
 }
 
-async function forgetIntent(machine: Machine, stem: string): Promise<void> {
-  await rm(intentPath(machine, stem), { force: true });
+async function forgetIntent(machine: Machine, intent: string): Promise<void> {
+  await rm(intentPath(machine, intent), { force: true });
 }
 
 /** Removes volumes' snapshots that an intent names; it stays where one cannot be removed now. Gives those that clones need. */
 export async function dropVolumes(
   machine: Machine,
-  stem: string,
+  intent: string,
   volumes: readonly VolumeSnapshotName[],
 ): Promise<VolumeSnapshotName[]> {
   const { context, name } = machine;
@@ -132,7 +139,7 @@ export async function dropVolumes(
       }
     }
   }
-  if (!isLeft) await forgetIntent(machine, stem);
+  if (!isLeft) await forgetIntent(machine, intent);
   return needed;
 }
 
@@ -144,21 +151,23 @@ const shape = record({
   ),
 });
 
-/** What files beside a machine's snapshots say is to go unless a snapshot names it. `directory` is the machine's. */
-async function readIntents(
-  directory: string,
-): Promise<{ stem: string; volumes: VolumeSnapshotName[] | undefined }[]> {
+/**
+ * What files beside a machine's snapshots say is to go unless a snapshot names it. `directory` is the machine's. Those
+ * that cannot be read stay.
+ */
+async function readIntents(directory: string): Promise<{ intent: string; volumes: VolumeSnapshotName[] }[]> {
   const inside = join(directory, "snapshots");
   const names: string[] = await readdir(inside).catch(() => []);
   const intents = names.filter((name) => name.startsWith(".") && name.endsWith(suffix));
-  return await Promise.all(
+  const read = await Promise.all(
     intents.map(async (name) => {
       const found: unknown = await readVersionedJson(join(inside, name), 1).catch(() => undefined);
       const isRight = isObject(found) && shape(found, "it") === undefined;
-      const volumes = isRight ? (found.volumes as VolumeSnapshotName[]) : undefined;
-      return { stem: name.slice(1, -suffix.length), volumes };
+      const intent = name.slice(1, -suffix.length);
+      return isRight ? [{ intent, volumes: found.volumes as VolumeSnapshotName[] }] : [];
     }),
   );
+  return read.flat();
 }
 
 export function isIntent(name: string): boolean {
@@ -169,15 +178,15 @@ export function isIntent(name: string): boolean {
 export async function settleVolumes(machine: Machine): Promise<void> {
   const { name, paths, context } = machine;
   const isHeld = ({ snapshot }: VolumeSnapshotName) => context.heldSnapshots.has(snapshot);
-  const intents = (await readIntents(paths.directory)).filter(({ volumes = [] }) => !volumes.some(isHeld));
+  const intents = (await readIntents(paths.directory)).filter(({ volumes }) => !volumes.some(isHeld));
   if (intents.length === 0) return;
   const { snapshots, damaged } = await readSnapshots(name, paths.directory);
   if (damaged.length > 0) return;
   const named = new Set(snapshots.flatMap(({ volumes = [] }) => volumes.map(({ snapshot }) => snapshot)));
-  for (const { stem, volumes = [] } of intents) {
+  for (const { intent, volumes } of intents) {
     await dropVolumes(
       machine,
-      stem,
+      intent,
       volumes.filter(({ snapshot }) => !named.has(snapshot)),
     );
   }
@@ -190,7 +199,7 @@ export async function volumesOfSnapshots(home: string, machine: string): Promise
   const left = await readIntents(directory);
   const all = [
     ...snapshots.flatMap(({ volumes = [] }) => namesOf(volumes)),
-    ...left.flatMap(({ volumes = [] }) => volumes),
+    ...left.flatMap(({ volumes }) => volumes),
   ];
   return [...new Map(all.map((one) => [one.snapshot, one])).values()];
 }

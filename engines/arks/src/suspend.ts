@@ -1,4 +1,3 @@
-import { stat } from "node:fs/promises";
 import { SkepError, Undo, type Work } from "@skep/base";
 import { endQemu, failMachine, type LiveMachine, type Machine, volumesReady } from "@skep/machines";
 import { beginState, commitState, removeState } from "./commit.ts";
@@ -7,7 +6,7 @@ import { fail } from "./errors.ts";
 import type { FrozenMachines } from "./frozen.ts";
 import { hostRecord } from "./host-record.ts";
 import { writeManifest } from "./manifest.ts";
-import { copyMemory, type MemoryCopy, ramOf } from "./memory-copy.ts";
+import { copyMemory, type MemoryCopy, memoryInUse, ramOf } from "./memory-copy.ts";
 import { deviceForm, readDevices } from "./migration.ts";
 import { packMemory } from "./pack.ts";
 import { newStateId, statesDirectory } from "./paths.ts";
@@ -38,8 +37,7 @@ export async function suspendMachine(
   const { home } = machine.context;
   const { signal } = work;
   await volumesReady(machine, signal);
-  const { blocks } = await stat(ramOf(live));
-  await checkRoom(home, machine.name, blocks * 512);
+  await checkRoom(home, machine.name, await memoryInUse(live));
   const host = await hostRecord(live, signal);
   const agent = await agentIsThere(live);
   const { id, directory } = await beginState(home);
@@ -117,7 +115,8 @@ async function memorySource(
   const dispose = { [Symbol.asyncDispose]: () => undo[Symbol.asyncDispose]() };
   if (live.frozen === null) return { ramPath: ramOf(live), ...dispose };
   try {
-    await frozen.admit(live.machine.name, (await stat(ramOf(live))).blocks * 512);
+    const promise = await frozen.admit(live.machine.name, await memoryInUse(live));
+    undo.push(() => promise[Symbol.dispose]());
     const draft = await frozen.begin(newStateId());
     undo.push(() => draft[Symbol.asyncDispose]());
     const copy = await copyMemory(live, draft.ramPath, { idle: frozen.idle, signal });

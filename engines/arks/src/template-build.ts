@@ -16,7 +16,7 @@ import {
   startMachine,
 } from "@skep/machines";
 import { removeState } from "./commit.ts";
-import { holdServices } from "./fork-source.ts";
+import { checkHelper, holdServices } from "./fork-source.ts";
 import { freezeMachine } from "./freeze.ts";
 import type { Frozen, FrozenMachines } from "./frozen.ts";
 import { packFrozen } from "./pack-frozen.ts";
@@ -100,9 +100,13 @@ async function make(
   await reach("template-settled");
   const { frozen, layers, populatedMiB } = await freezeMachine(live, {
     ...{ frozen: all, work, disks: true, reach },
-    hold: () => holdServices(live, work.signal, ["own-file"]),
+    hold: {
+      check: () => checkHelper(live, work.signal, ["own-file"]),
+      begin: () => holdServices(live, work.signal),
+      end: async () => {}, // it goes on only in its copies
+    },
   });
-  const letLayersGo = holdLayers(context, layers as DiskLayers);
+  const letLayersGo = await holdLayers(context, layers as DiskLayers);
   await using undo = new Undo();
   undo.push(() => frozen[Symbol.asyncDispose]());
   try {

@@ -51,10 +51,11 @@ export async function startFromTemplate(
   const { context, file, name } = machine;
   const started = performance.now();
   const layers = { disk: template.layer, dataDisks: [] };
-  const letLayersGo = holdLayers(context, layers);
+  const letLayersGo = await holdLayers(context, layers);
   try {
     await using kept = await frozenFromState(frozen, { state: template.id, digest: template.digest }, work);
-    await admitForks(context, { name, memoryMiB: file.memoryMiB, count: 1, force: false });
+    const { memoryMiB } = file;
+    await admitForks(context, { name, memoryMiB, count: 1, force: false, except: machine });
     if (file.seeded) await enlarge(machine.paths.seed, template.seedBytes);
     await beginWarm(machine, template.layer);
     await reach("warm-begun");
@@ -80,7 +81,7 @@ export async function startFromTemplate(
     work.signal.throwIfAborted();
     await keep();
     await finishWarm(machine);
-    machine.setState("running");
+    if (machine.state === "starting") machine.setState("running");
     machine.setReady("helper");
   } catch (error) {
     await abandonWarm(machine);

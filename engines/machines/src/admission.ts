@@ -62,6 +62,15 @@ async function shortage(context: Context, needed: number, except?: Machine) {
   return places.find(({ available }) => needed > available);
 }
 
+export interface ForksAsked {
+  name: string;
+  memoryMiB: number;
+  count: number;
+  force: boolean;
+  /** One that is begun already, and is to be one of them: it counts once. */
+  except?: Machine;
+}
+
 /**
  * Refuses copies that borrow a frozen machine's memory where this host could not hold all that they may come to
  * write: in the end each may have a page of its own for every page it borrowed. Call it once for all of them, then
@@ -69,13 +78,13 @@ async function shortage(context: Context, needed: number, except?: Machine) {
  */
 export async function admitForks(
   context: Context,
-  { name, memoryMiB, count, force }: { name: string; memoryMiB: number; count: number; force: boolean },
+  { name, memoryMiB, count, force, except }: ForksAsked,
 ): Promise<void> {
   if (force || process.platform !== "linux") return;
   const needed = count * memoryMiB * mebibyte;
-  if (needed <= (await availableTo(context)).host) return;
+  if (needed <= (await availableTo(context, except)).host) return;
   await context.reclaim();
-  const { host } = await availableTo(context);
+  const { host } = await availableTo(context, except);
   if (needed <= host) return;
   const [some, all] = [formatSize(host), formatSize(needed)];
   throw fail("MEMORY_SHORT_COPIES", { name, count, needed: all, available: some });
@@ -113,7 +122,7 @@ function allocatedMemory(id: string): number {
 }
 
 /** Pages that a QEMU has for itself (proc(5), RssAnon); its own are among them, and few. */
-function anonymousBytes(pid: number | undefined): number {
+export function anonymousBytes(pid: number | undefined): number {
   try {
     const match = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
     return Number(match?.[1] ?? 0) * 1024;

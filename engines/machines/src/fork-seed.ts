@@ -1,10 +1,11 @@
-import { open, readFile, rm, stat } from "node:fs/promises";
+import { open, readdir, readFile, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { syncDirectory, syncFile } from "@skep/base";
 import { fail } from "./errors.ts";
 import { readIsoFiles } from "./iso-codec.ts";
 import type { Machine } from "./machine.ts";
 import { machineIdOf } from "./machine-file.ts";
-import { writeIso } from "./seed.ts";
+import { seedDraft, writeIso } from "./seed.ts";
 
 /** A user-data of 16 MiB is more than cloud-init takes. */
 const largestSeed = 32 * 1024 ** 2;
@@ -21,6 +22,7 @@ export async function writeForkSeed(machine: Machine, signal?: AbortSignal): Pro
     // Whole and durable first: half written, neither seed could be read again.
     const made = `${paths.seed}.new`;
     if (!(await isSeedOf(file.id, made))) {
+      await removeDrafts(paths.directory);
       await writeIso(made, forkSeed(await readSeed(machine), file), signal);
       await syncFile(made);
       await syncDirectory(paths.directory);
@@ -29,6 +31,13 @@ export async function writeForkSeed(machine: Machine, signal?: AbortSignal): Pro
     await machine.save({ seedOfSource: false });
     await rm(made, { force: true });
   } else await machine.save({ seedOfSource: false });
+}
+
+/** Of a process that was killed while it made one. */
+async function removeDrafts(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    if (name.startsWith(seedDraft)) await rm(join(directory, name), { recursive: true, force: true });
+  }
 }
 
 /** Whether it is one that an earlier try has made; what it had not finished does not count. */

@@ -43,6 +43,8 @@ export interface ForkedFrom {
   hostKeys: readonly string[];
   /** Where its UEFI variables and seed are to be copied from; absent: the source's directory. */
   directory?: string;
+  /** Whether it boots as its source did, too: by the same cloud-init instance. */
+  keepsSeed?: boolean;
   /** Of `beginForks`, where others are made together with it. */
   mark?: string;
   /** New ones, which go with it until it is finished. Default: none. */
@@ -54,7 +56,7 @@ export interface ForkedFrom {
 /**
  * Makes a machine that is to go on as another one was. Within a turn of the new name. It has ports of its own, of the
  * same guest's ports, its own MAC, id and user; the volumes that it names are still to be made. Its seed is the
- * source's until `writeForkSeed`. Where this fails nothing is left; after it, end with `finishFork` or `abandonFork`. MACHINE_EXISTS, NAME_INVALID.
+ * source's until `writeForkSeed`, or for good. Where this fails nothing is left; after it, end with `finishFork` or `abandonFork`. MACHINE_EXISTS, NAME_INVALID.
  */
 export async function createFork(
   context: Context,
@@ -80,7 +82,7 @@ export async function createFork(
 async function composeFork(
   context: Context,
   name: string,
-  { source, layers, volumes = [] }: ForkedFrom,
+  { source, layers, volumes = [], keepsSeed = false }: ForkedFrom,
 ): Promise<MachineFile> {
   const { disk, dataDisks, ports, telnetPort } = source;
   const files = allFiles(context);
@@ -110,7 +112,7 @@ async function composeFork(
         ? null
         : await chooseFreePort("127.0.0.1", "tcp", (port) => owner(port, "tcp") !== undefined),
     autostart: false,
-    seedOfSource: source.seeded,
+    seedOfSource: source.seeded && !keepsSeed,
     snapshot: undefined,
     setBackAt: undefined,
     suspended: null,
@@ -179,7 +181,8 @@ export async function finishFork(machine: Machine): Promise<void> {
   await syncDirectory(homePaths(context.home).machines);
   await rm(paths.forking);
   await syncDirectory(paths.directory);
-  if (machine.live !== undefined) machine.setState("running");
+  // Paused meanwhile, for want of room on the disk, it goes on by itself.
+  if (machine.live !== undefined && machine.state === "starting") machine.setState("running");
   context.emit({ type: "machine.created", subject: name, data: { id: file.id } });
 }
 
@@ -256,10 +259,16 @@ export async function unfinishedFork(context: Context, name: string): Promise<Ma
   }
 }
 
-/** Keeps layers from being swept until files name them; call what it gives back then. */
-export function holdLayers({ held }: Context, { disk, dataDisks }: DiskLayers): () => void {
+/** Keeps layers from being swept until files name them; call what it gives back then. Until now somebody else did. */
+export async function holdLayers(
+  { held, locks }: Context,
+  { disk, dataDisks }: DiskLayers,
+): Promise<() => void> {
   const holding = [disk, ...dataDisks].filter((base) => base !== null).map((base) => ({ ...base }));
-  for (const base of holding) held.add(base);
+  // Not while a sweep is under way, which has looked at what is held.
+  await locks.run("layers", async () => {
+    for (const base of holding) held.add(base);
+  });
   return () => {
     for (const base of holding) held.delete(base);
   };

@@ -1,4 +1,4 @@
-export { admitForks } from "./admission.ts";
+export { admitForks, anonymousBytes } from "./admission.ts";
 export { type ClonedFrom, cloneVolumes } from "./clone-volumes.ts";
 export type { Context, Log, MachineEvent } from "./context.ts";
 export type { DiskBase } from "./disk.ts";

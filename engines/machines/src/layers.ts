@@ -161,9 +161,16 @@ export async function baseChain(home: string, base: DiskBase | null): Promise<Di
   return chain;
 }
 
-/** Removes layers that no disk in `bases` stands on any more, and the overlays kept beside them. */
-export async function sweepLayers(home: string, bases: readonly (DiskBase | null)[]): Promise<void> {
-  const used = new Set<string>();
+/**
+ * Removes layers that no disk in `bases` stands on any more, and the overlays kept beside them. `making`: those that a
+ * disk is about to become; what that stands on is among the bases.
+ */
+export async function sweepLayers(
+  home: string,
+  bases: readonly (DiskBase | null)[],
+  making: readonly DiskBase[] = [],
+): Promise<void> {
+  const used = new Set(making.map(({ path }) => path));
   for (const base of bases) for (const step of await baseChain(home, base)) used.add(step.path);
   await removeFiles(home, (layer) => !used.has(layer));
 }

@@ -63,8 +63,8 @@ export async function prepareDiskFreeze(live: LiveMachine, signal?: AbortSignal)
   const { machine } = live;
   await settleDiskFreeze(machine);
   const disks = await plan(live);
-  for (const { layer } of disks) machine.context.held.add(layer);
-  await machine.saveRun(() => ({ freezing: disks }));
+  // A sweep of layers that is under way does not know them; each later one does.
+  await machine.context.locks.run("layers", () => machine.saveRun(() => ({ freezing: disks })));
   try {
     for (const disk of disks) await prepareDisk(live, disk, signal);
     signal?.throwIfAborted();
@@ -152,7 +152,7 @@ export async function settleDiskFreeze(machine: Machine): Promise<void> {
     if (baseOf(machine, disk.index)?.path === disk.layer.path) await standOnLayer(machine, disk);
     else await takeBack(machine, disk);
   }
-  await over(machine, disks);
+  await over(machine);
 }
 
 async function overlaysInPlace({ qmp }: LiveMachine, disks: readonly FreezingDisk[]): Promise<boolean> {
@@ -181,7 +181,7 @@ async function finish(machine: Machine, disks: readonly FreezingDisk[]): Promise
   // A guest that goes on is told of each flush that it is durable.
   await syncDirectory(paths.directory);
   for (const { layer } of disks) await sealLayer(context.home, layer);
-  await over(machine, disks);
+  await over(machine);
 }
 
 /** QEMU is gone, and `machine.json` names the layer: the overlay was empty, and may be another one. */
@@ -201,9 +201,8 @@ async function takeBack({ live, context, paths }: Machine, { node, layer }: Free
   await unlinkLayer(context.home, layer);
 }
 
-async function over(machine: Machine, disks: readonly FreezingDisk[]): Promise<void> {
+async function over(machine: Machine): Promise<void> {
   await machine.saveRun(() => ({ freezing: null }));
-  for (const { layer } of disks) machine.context.held.delete(layer);
 }
 
 function diskPath({ paths }: Machine, index: number | null): string {

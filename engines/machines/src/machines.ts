@@ -129,12 +129,10 @@ export class Machines implements AsyncDisposable {
     // One that is there is another one: no call waits for itself, or for one that waits for it.
     if (request.from !== undefined) this.#machine(request.from);
     // The base must not start, change or vanish meanwhile.
-    const make = () => createMachine(this.#context, request, work);
-    const locked =
-      request.from === undefined ? make : () => this.#context.turns.run(request.from as string, make);
-    const machine = await this.#context.turns.run(request.name, async () => {
+    const names = [request.name, ...(request.from === undefined ? [] : [request.from])];
+    const machine = await this.#context.turns.runAll(names, async () => {
       work.signal.throwIfAborted();
-      const made = await locked();
+      const made = await createMachine(this.#context, request, work);
       try {
         if (request.start === true) await startMachine(made, work);
         work.signal.throwIfAborted();

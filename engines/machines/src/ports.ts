@@ -24,6 +24,11 @@ export function portOwner(context: Context, except?: Machine): PortOwner {
 
 /** Publishes one more port, at once where the machine runs. */
 export async function addPort(machine: Machine, request: PortRequest): Promise<Port[]> {
+  // One at a time, and not while a new machine chooses its own.
+  return await machine.context.locks.run("new", () => addPortNow(machine, request));
+}
+
+async function addPortNow(machine: Machine, request: PortRequest): Promise<Port[]> {
   const { file, context, live } = machine;
   const [port] = await settlePorts([request], portOwner(context, machine), file.ports);
   if (port === undefined) return file.ports;

@@ -155,12 +155,15 @@ export async function writeSeed(path: string, content: SeedContent, signal?: Abo
   await writeIso(path, seedFiles(content), signal);
 }
 
+/** Begins the name of a directory beside a seed that is being made. */
+export const seedDraft = ".seed-";
+
 export async function writeIso(
   path: string,
   files: Readonly<Record<string, string | Uint8Array>>,
   signal?: AbortSignal,
 ): Promise<void> {
-  const directory = await mkdtemp(join(dirname(path), ".seed-"));
+  const directory = await mkdtemp(join(dirname(path), seedDraft));
   try {
     await Promise.all(Object.entries(files).map(([name, text]) => writeFile(join(directory, name), text)));
     await run(

@@ -30,9 +30,11 @@ const migrationOver = new Set(["none", "completed", "failed", "cancelled"]);
 /** Starts QEMU for a stopped machine and returns once its monitor answers; the guest then boots. */
 export async function startMachine(machine: Machine, work: Work, { cold = false } = {}): Promise<void> {
   if (machine.live !== undefined) return;
+  const orphan = findProcess(machine.file, machine.runtime.pid);
+  // Whatever it was taken for: what a machine has in memory is given up by those alone who say so.
+  if (orphan === undefined && machine.atRest) machine.setState(machine.restState, machine.reason);
   refuseSuspended(machine, "boot");
   machine.setState("starting");
-  const orphan = findProcess(machine.file, machine.runtime.pid);
   if (orphan === undefined) {
     // Of a suspend or resume that ended half way: its memory will not fit the disk.
     if (machine.file.suspended !== null) await machine.save({ suspended: null });

@@ -71,7 +71,7 @@ async function endUnheard(machine: Machine, work: Work): Promise<void> {
     await letFrozenGo(machine);
     await releaseVolumes(machine);
   }
-  machine.setState("stopped");
+  machine.setState(machine.restState);
 }
 
 async function goneWithin(live: LiveMachine, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {

@@ -15,7 +15,13 @@ export async function sweepUnusedLayers(context: Context): Promise<void> {
     const unseen = new Set([...hidden].map(({ name }) => name));
     if (names.some(({ name }) => !machines.has(name) && !unseen.has(name))) return;
     const elsewhere = await context.basesElsewhere();
-    await sweepLayers(home, [...allFiles(context).flatMap(basesOf), ...held, ...elsewhere]);
+    const making = [...machines.values(), ...hidden].flatMap(({ run }) => run?.freezing ?? []);
+    const bases = [...allFiles(context).flatMap(basesOf), ...held, ...elsewhere];
+    await sweepLayers(
+      home,
+      bases,
+      making.map(({ layer }) => layer),
+    );
   });
 }
 

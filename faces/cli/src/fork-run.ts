@@ -1,4 +1,4 @@
-import type { ForkResult } from "@skep/api";
+import type { ApiClient, ForkResult } from "@skep/api";
 import { toSkepError } from "@skep/base";
 import type { Context } from "./context.ts";
 import { formatError } from "./error-text.ts";
@@ -71,8 +71,10 @@ async function remove(context: Context, copies: ForkResult["copies"]): Promise<v
     for (let copy = left.shift(); copy !== undefined; copy = left.shift()) {
       const { name, volumes } = copy;
       try {
-        // Somebody else may be faster; its volumes are ours all the same.
-        await client.job("removeMachine", { path: { name }, query: { force: true } }).catch(unlessGone);
+        // Somebody else may be faster, and have made another one; its volumes are ours all the same.
+        if (await isThere(client, copy)) {
+          await client.job("removeMachine", { path: { name }, query: { force: true } }).catch(unlessGone);
+        }
         for (const volume of volumes) {
           await client
             .job("removeVolume", { path: { volume }, query: { snapshots: true } })
@@ -89,6 +91,11 @@ async function remove(context: Context, copies: ForkResult["copies"]): Promise<v
   for (const { error } of failed) process.stderr.write(formatError(toSkepError(error), { json, verbose }));
   const list = failed.map(({ name }) => name).join(" ");
   throw fail("COPIES_LEFT", { names: list }, { cause: failed[0]?.error });
+}
+
+async function isThere(client: ApiClient, { name, id }: ForkResult["copies"][number]): Promise<boolean> {
+  const found = await client.call("getMachine", { path: { name } }).catch(unlessGone);
+  return found?.id === id;
 }
 
 /** One that is a copy's root disk goes with the copy. */

@@ -13,4 +13,11 @@ export class KeyedMutex {
       if (this.#tails.get(key) === settled) this.#tails.delete(key);
     }
   }
+
+  /** Under all of these keys; in one order, so that two who want the same ones never wait for each other. */
+  async runAll<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
+    const [first, ...rest] = [...new Set(keys)].sort();
+    if (first === undefined) return await work();
+    return await this.run(first, () => this.runAll(rest, work));
+  }
 }
