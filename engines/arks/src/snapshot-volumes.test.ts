@@ -75,8 +75,10 @@ beforeEach(async () => {
 });
 afterEach(() => rm(home, { recursive: true, force: true }));
 
-const beside = async () =>
+const intents = async () =>
   (await readdir(join(home, "machines/web/snapshots"))).filter((name) => name.startsWith("."));
+/** Without what makes each the only one of its name. */
+const beside = async () => (await intents()).map((name) => name.replace(/~[0-9a-f]{12}/, ""));
 
 async function taken(stem = "first"): Promise<VolumeInstant> {
   const instant = await VolumeInstant.plan(machine, stem, signal);
@@ -193,11 +195,24 @@ describe("after a crash", () => {
     assert.deepEqual([snapshots.there.size, await beside()], [0, []]);
   });
 
+  it("what could not be removed stays known when another of its name is begun and given up", async () => {
+    await taken("first");
+    snapshots.isGone = true;
+    die();
+    await settleVolumes(machine);
+    snapshots.isGone = false;
+    await (await taken("first")).undo();
+    assert.deepEqual([snapshots.there.size, await beside()], [2, [".first.volumes"]]);
+    await settleVolumes(machine);
+    assert.deepEqual([snapshots.there.size, await beside()], [0, []]);
+  });
+
   it("one that a clone needs is left to it", async () => {
     const { volumes } = await taken("fork-1");
     const [first] = namesOf(volumes);
     snapshots.needed.add(first?.snapshot ?? "");
-    assert.deepEqual(await dropVolumes(machine, "fork-1", namesOf(volumes)), [first]);
+    const [intent = ""] = (await intents()).map((file) => file.slice(1, -".volumes".length));
+    assert.deepEqual(await dropVolumes(machine, intent, namesOf(volumes)), [first]);
     assert.deepEqual([snapshots.there.size, await beside()], [1, []]);
   });
 
@@ -214,9 +229,10 @@ describe("after a crash", () => {
     const { volumes } = await taken("first");
     await record("first", volumes);
     const nonsense = { version: 1, volumes: [{ volume: "../x", snapshot: volumes[0]?.snapshot }] };
-    await writeFile(join(machine.paths.directory, "snapshots/.first.volumes"), JSON.stringify(nonsense));
+    const [file = ""] = await intents();
+    await writeFile(join(machine.paths.directory, "snapshots", file), JSON.stringify(nonsense));
     die();
     await settleVolumes(machine);
-    assert.equal(snapshots.there.size, 2);
+    assert.deepEqual([snapshots.there.size, await intents()], [2, [file]]);
   });
 });

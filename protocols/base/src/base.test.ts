@@ -174,6 +174,19 @@ describe("mutex", () => {
     await second;
     assert.deepEqual(order, [1, 2]);
   });
+
+  it("is done under several keys at once, and those who want the same ones never wait for each other", async () => {
+    const mutex = new KeyedMutex();
+    const under: string[] = [];
+    const work = async (name: string) => {
+      under.push(name);
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.equal(under.pop(), name);
+    };
+    const wanted = [["a", "b"], ["b", "a"], ["b"], ["c", "b", "a", "c"]];
+    await Promise.all(wanted.map((keys) => mutex.runAll(keys, () => work(keys.join()))));
+    assert.deepEqual(under, []);
+  });
 });
 
 describe("run", () => {
