@@ -10,7 +10,7 @@ import { killed, StateWorld } from "./state-world.ts";
 const copies = ["web-1", "web-2", "web-3"];
 const all = ["web", ...copies];
 /** What the guest needs for programs that look at its memory. */
-const sparedKiB = 8 * 1024;
+const sparedKiB = 12 * 1024;
 
 let world: StateWorld;
 let filledBytes: number;
