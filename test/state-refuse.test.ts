@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -54,6 +56,25 @@ describe("a state that does not fit", () => {
       await world.checkMarks();
     });
   }
+});
+
+describe("a disk that another program has open", () => {
+  it("is no reason to give a machine's memory up: it sleeps on, and is resumed later", async () => {
+    await world.ask({ verb: "suspend" });
+    const other = spawn("qemu-io", [join(world.skep.home, "machines/web/data-0.qcow2")]);
+    const closed = once(other, "close");
+    await once(other.stdout, "data");
+    try {
+      await assert.rejects(world.ask({ verb: "resume" }), /write.* lock/);
+      assert.equal((await world.machine()).state, "suspended");
+      await world.checkNothingLeft();
+    } finally {
+      other.stdin.end();
+      await closed;
+    }
+    await world.ask({ verb: "resume" });
+    await world.checkMarks();
+  });
 });
 
 describe("a disk that is full", { skip: process.getuid?.() === 0 ? false : "only root may mount" }, () => {
