@@ -21,8 +21,8 @@ export async function writeForkSeed(machine: Machine, signal?: AbortSignal): Pro
   if (file.seeded) {
     // Whole and durable first: half written, neither seed could be read again.
     const made = `${paths.seed}.new`;
+    await removeDrafts(paths.directory);
     if (!(await isSeedOf(file.id, made))) {
-      await removeDrafts(paths.directory);
       await writeIso(made, forkSeed(await readSeed(machine), file), signal);
       await syncFile(made);
       await syncDirectory(paths.directory);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { link, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
@@ -12,6 +12,7 @@ import {
   copyOverlay,
   finishFreeze,
   linkLayer,
+  newLayer,
   sweepLayers,
   unlinkLayer,
 } from "./layers.ts";
@@ -144,6 +145,16 @@ describe("layers", () => {
     assert.deepEqual(bases, [null, null, layer]);
     await sweepLayers(home, bases);
     assert.equal((await readdir(join(home, "layers"))).length, 2);
+  });
+
+  it("stay while a disk is about to become one of them, with a record or without", async () => {
+    const { path } = newLayer();
+    await mkdir(join(home, "layers"), { recursive: true });
+    await link(disk, join(home, path));
+    await sweepLayers(home, [], [{ path, format: "qcow2" }]);
+    assert.equal((await readdir(join(home, "layers"))).length, 1);
+    await sweepLayers(home, []);
+    assert.deepEqual(await readdir(join(home, "layers")), []);
   });
 
   it("leave the disk as it was where their name is taken back", async () => {
