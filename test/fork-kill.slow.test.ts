@@ -51,7 +51,7 @@ describe("services that are held while a machine is copied", () => {
   });
   after(() => world.sh("umount /sys/fs/cgroup"));
 
-  for (const point of ["freeze-copied", "freeze-stopped", "freeze-running"]) {
+  for (const point of ["freeze-held", "freeze-stopped", "freeze-running"]) {
     it(`go on with the next control process, when the last one was killed (${point})`, async () => {
       const killAt = { what: "control", point, afterMs: 0 } as const;
       assert.equal(await world.ask({ verb: "fork-many", count: 1, killAt }), killed);

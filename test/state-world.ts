@@ -12,9 +12,10 @@ import type { Answer, Asked } from "./state-process.ts";
 import { eventually, Installation } from "./support.ts";
 
 export const suspendPoints = ["intent", "stopped", "device", "packed", "committed", "saved"];
-/** Until the fourth the disks are as they were. */
+/** Until the fifth the disks are as they were. */
 export const freezePoints = [
   "freeze-copied",
+  "freeze-held",
   "freeze-stopped",
   "freeze-copied-still",
   "freeze-disks",

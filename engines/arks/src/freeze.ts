@@ -80,6 +80,7 @@ export async function freezeMachine(live: LiveMachine, options: FreezeOptions): 
     const slicesFrozen = (await hold?.begin()) ?? false;
     await using held = new Undo();
     if (slicesFrozen) held.push(() => hold?.end());
+    await reach("freeze-held");
     const createdAt = new Date().toISOString();
     const act = async () => {
       await reach("freeze-stopped");
@@ -97,8 +98,8 @@ export async function freezeMachine(live: LiveMachine, options: FreezeOptions): 
     await announceHold(machine);
     undo.push(() => (machine.state === "paused" ? undefined : forgetHold(machine)));
     const { stream, saved, pauseMs } = await whileStill(live, agent, signal, act);
-    await held[Symbol.asyncDispose]();
     await reach("freeze-running");
+    await held[Symbol.asyncDispose]();
     await forgetHold(machine);
     undo.keep();
     const made = await draft.keep({
