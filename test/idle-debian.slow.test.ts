@@ -16,8 +16,14 @@ async function ssh(command: string): Promise<string> {
   return stdout.trim();
 }
 
+/** A busy host lets its services take long until they have nothing to do. */
 const asleep = () =>
-  skep.until("web", ({ state, suspended }) => state === "suspended" && suspended?.idle === true, "asleep");
+  skep.until(
+    "web",
+    ({ state, suspended }) => state === "suspended" && suspended?.idle === true,
+    "asleep",
+    10 * 60_000,
+  );
 
 describe("a Debian guest that nobody uses", patience, () => {
   before(async () => {

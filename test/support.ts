@@ -122,8 +122,13 @@ export class Installation implements AsyncDisposable {
     return JSON.parse((await this.skep(["ls", "--json"])).stdout);
   }
 
-  /** Waits until a machine is as wanted. */
-  async until(name: string, wanted: (machine: Machine) => boolean, what: string): Promise<Machine> {
+  /** Waits until a machine is as wanted. Each question is a process of its own, which takes time from guests. */
+  async until(
+    name: string,
+    wanted: (machine: Machine) => boolean,
+    what: string,
+    limitMs?: number,
+  ): Promise<Machine> {
     let last: Machine | undefined;
     await eventually(
       async () => {
@@ -131,6 +136,7 @@ export class Installation implements AsyncDisposable {
         return wanted(last);
       },
       () => `${name} never became ${what}: ${JSON.stringify(last)}`,
+      { limitMs, pauseMs: 300 },
     );
     return last as Machine;
   }
@@ -285,11 +291,12 @@ async function copyImages(home: string, names: readonly string[]): Promise<void>
 export async function eventually(
   holds: () => boolean | Promise<boolean>,
   message: () => string,
-  limitMs = 120_000,
+  limits: number | { limitMs?: number | undefined; pauseMs?: number } = {},
 ): Promise<void> {
+  const { limitMs = 120_000, pauseMs = 50 } = typeof limits === "number" ? { limitMs: limits } : limits;
   const until = Date.now() + limitMs;
   while (!(await holds())) {
     if (Date.now() > until) assert.fail(message());
-    await sleep(50);
+    await sleep(pauseMs);
   }
 }
