@@ -168,14 +168,16 @@ describe("Debian", patience, () => {
       assert.equal(await guest("plain", bootId), await guest("full", bootId));
     }, patience);
     it("has its user's systemd from the beginning, for a minute", async () => {
+      await skep.skep(["new", "early", ...shape, "--wait"]);
       const session = async () =>
-        await guest("plain", "systemctl is-active skep-session; loginctl list-sessions");
+        await guest("early", "systemctl is-active skep-session; loginctl list-sessions");
       assert.match(await session(), /^active\n[\s\S]*debian/);
       await eventually(
         async () => (await session()).startsWith("inactive"),
         () => "whoever was logged in when the template was kept still is",
       );
-      assert.equal(await guest("plain", "systemctl --failed --no-legend --plain"), "");
+      assert.equal(await guest("early", "systemctl --failed --no-legend --plain"), "");
+      await skep.skep(["rm", "--force", "early"]);
     });
     properties(false);
   });
