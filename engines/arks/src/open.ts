@@ -194,12 +194,11 @@ class HomeStates implements States {
     this.#idle.begin();
     const { files, damaged } = this.#machines.files();
     const ofTemplates = await this.templates.recover();
-    await this.#frozen.kept.trim();
+    const asleep = new Set(files.map(({ suspended }) => suspended?.state));
     // A machine that cannot be read may be mended, and then wants its state.
+    await this.#frozen.kept.sweep((state) => damaged.length > 0 || asleep.has(state));
     if (damaged.length > 0) return;
     await this.#frozen.sweep();
-    const asleep = new Set(files.map(({ suspended }) => suspended?.state));
-    await this.#frozen.kept.sweep((state) => asleep.has(state));
     const uses = await snapshotUses(this.#home);
     if (uses.damaged.length > 0) return;
     const named = new Set([

@@ -33,7 +33,6 @@ export {
   ticksPerSecond,
   wantedShare,
 } from "./processor-time.ts";
-export { readInGuest } from "./read-in-guest.ts";
 export { type LaterSeed, laterSeed } from "./seed-later.ts";
 export { freezeDisksAtRest } from "./share-disk.ts";
 export { endQemu, type Incoming, launchIncoming, plannedStart, startMachine } from "./start.ts";

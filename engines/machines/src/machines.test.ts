@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { quietWork, run } from "@skep/base";
+import { freePort } from "@skep/base/testing";
 import { ImageStore } from "@skep/images";
 import { isRoot } from "./host-user.ts";
 import { Machines } from "./machines.ts";
@@ -91,6 +92,22 @@ describe("machines", () => {
       await assert.rejects(machines.addPort("a", port), { code: "PORT_ADDRESS" });
     });
   }
+
+  it("are never given one port of this host, also where both ask at once", async () => {
+    await make("a");
+    await make("b");
+    const hostPort = await freePort();
+    const asked = ["a", "b"].map((name) => machines.addPort(name, { hostPort, guestPort: 80 }));
+    const [one, other] = (await Promise.allSettled(asked)).sort((left) =>
+      left.status === "fulfilled" ? -1 : 1,
+    );
+    assert.equal(one?.status, "fulfilled");
+    assert.equal((other as PromiseRejectedResult).reason.code, "PORT_DOUBLE");
+    const given = ["a", "b"].flatMap((name) =>
+      machines.get(name).ports.filter((port) => port.hostPort === hostPort),
+    );
+    assert.equal(given.length, 1);
+  });
 
   it("keep what a damaged machine stands on, until it is mended", async () => {
     await make("a");

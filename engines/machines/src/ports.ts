@@ -24,21 +24,24 @@ export function portOwner(context: Context, except?: Machine): PortOwner {
 
 /** Publishes one more port, at once where the machine runs. */
 export async function addPort(machine: Machine, request: PortRequest): Promise<Port[]> {
-  // One at a time, and not while a new machine chooses its own.
-  return await machine.context.locks.run("new", () => addPortNow(machine, request));
-}
-
-async function addPortNow(machine: Machine, request: PortRequest): Promise<Port[]> {
   const { file, context, live } = machine;
-  const [port] = await settlePorts([request], portOwner(context, machine), file.ports);
-  if (port === undefined) return file.ports;
-  if (live !== undefined) {
-    const why = await openForward(live, port);
+  const { port, claim } = await context.locks.run("new", async () => {
+    const [port] = await settlePorts([request], portOwner(context, machine), file.ports);
+    // Nobody else is given it meanwhile.
+    const claim = { ...file, ports: [...file.ports, ...(port === undefined ? [] : [port])] };
+    context.pending.add(claim);
+    return { port, claim };
+  });
+  try {
+    if (port === undefined) return file.ports;
+    const why = live === undefined ? undefined : await openForward(live, port);
     if (why !== undefined)
       throw fail("PORT_TAKEN", { port: port.hostPort, by: ` (${why})`, guest: port.guestPort });
+    await machine.save({ ports: claim.ports });
+    return machine.file.ports;
+  } finally {
+    context.pending.delete(claim);
   }
-  await machine.save({ ports: [...file.ports, port] });
-  return machine.file.ports;
 }
 
 export async function removePort(

@@ -1,10 +1,10 @@
 import type { GuestAgent } from "@skep/qmp";
 import type { VolumeOfMachine } from "./machine-file.ts";
-import { readInGuest } from "./read-in-guest.ts";
 import { volumeSerial } from "./volume-device.ts";
 
 /** The guest's answer is a hint, and shall not make a verb wait long. */
 const answerLimitMs = 5000;
+const fileLimitBytes = 256 * 1024;
 const disksLimit = 64;
 
 /**
@@ -77,4 +77,20 @@ async function usesOfDisk(agent: GuestAgent, disk: GuestDisk, signal: AbortSigna
     if (disk.names.has(line.split(/\s/, 1)[0] ?? "")) uses.push("swap");
   }
   return uses;
+}
+
+async function readInGuest(agent: GuestAgent, path: string, signal: AbortSignal): Promise<string> {
+  const handle = await agent.fileOpen(path, "r", { signal });
+  try {
+    const pieces: Buffer[] = [];
+    for (let bytesRead = 0; bytesRead < fileLimitBytes; ) {
+      const { bytes, eof } = await agent.fileRead(handle, 64 * 1024, { signal });
+      pieces.push(bytes);
+      bytesRead += bytes.length;
+      if (eof || bytes.length === 0) break;
+    }
+    return Buffer.concat(pieces).toString("utf8");
+  } finally {
+    await agent.fileClose(handle).catch(() => undefined);
+  }
 }
