@@ -15,7 +15,7 @@ export interface Login {
 
 /**
  * When (by performance.now) a command over ssh has run, tried as soon as the server greets. `isUp`: it is there, and
- * the first connection is that of the client.
+ * the first connection is that of the client, which has to do.
  */
 export async function sshAnswers(
   { host, port, words }: Login,
@@ -26,8 +26,9 @@ export async function sshAnswers(
     try {
       await timed(["ssh", ...words, "true"], process.env);
       return performance.now();
-    } catch {
-      // it greets before it lets anybody in
+    } catch (error) {
+      if (isUp) throw error;
+      // It greets before it lets anybody in.
     }
   }
   throw new Error(`no ssh on port ${port} after ${limitMs / 1000} s`);

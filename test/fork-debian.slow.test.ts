@@ -82,6 +82,16 @@ describe("copies of a Debian guest", patience, () => {
     );
   });
 
+  it("keep their address while they get a MAC of their own", async () => {
+    const mac = (name: string) => guest(name, "cat /sys/class/net/e*/address");
+    distinct(await Promise.all(["web", ...copies].map(mac)));
+    for (const name of copies) {
+      const said = await guest(name, "sudo journalctl --boot --output cat --unit systemd-networkd");
+      assert.match(said, /acquired from/);
+      assert.doesNotMatch(said, /lease lost/);
+    }
+  });
+
   it("tell their own names and ids by cloud-init's own words", async () => {
     for (const name of copies) {
       const said = await guest(
