@@ -84,6 +84,25 @@ describe("skep fork --run", () => {
     });
   }
 
+  it("leaves alone what has the name of a copy by then, and is another machine", async () => {
+    const child = skep.spawn(["fork", "web", "-n", "2", "--run", "echo begun; sleep 1000"]);
+    let stdout = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text;
+    });
+    await eventually(
+      () => stdout.split("begun").length === 3,
+      () => `not begun: ${stdout}`,
+    );
+    await skep.skep(["rm", "--force", "web-1"]);
+    await skep.skep(["new", "web-1", "--image", "tiny", "--memory", "96M", "--cpus", "1"]);
+    child.kill("SIGINT");
+    await once(child, "close");
+    assert.deepEqual(await names(), ["web", "web-1"]);
+    await skep.skep(["rm", "web-1"]);
+    await checkNothingLeft();
+  });
+
   it("ends when nobody reads any more, and removes the copies", async () => {
     const { stdout } = await skep.command("sh", [
       "-c",

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdir, rm, writeFile } from "node:fs/promises";
+import { readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { flipByte, type Held, harmed, SnapshotGuest } from "./snapshot-guest.ts";
@@ -64,6 +64,31 @@ describe("a machine that is suspended", () => {
     await guest.ask({ verb: "resume" });
     assert.deepEqual(await guest.holds(), asleep);
     assert.equal((await readdir(join(guest.home, "states"))).length, 1);
+    await guest.checkHost();
+  });
+});
+
+describe("a restore that cannot be written down", () => {
+  it("loses nothing: the machine is stopped, and what it was is a snapshot with its memory", async () => {
+    await guest.write("unwritten");
+    const file = join(guest.home, "machines/web/machine.json");
+    try {
+      await assert.rejects(
+        guest.ask({ verb: "restore", snapshot: "first", discard: false, bar: file }),
+        /machine\.json/,
+      );
+    } finally {
+      await rm(file, { recursive: true });
+      await rename(`${file}.aside`, file);
+    }
+    assert.equal((await guest.world.machine()).state, "stopped");
+    const [kept = ""] = (await guest.list()).map(({ name }) => name).filter((name) => name !== "first");
+    assert.match(kept, /^before-restore/);
+    await guest.checkHost();
+    await guest.restore(kept);
+    assert.deepEqual(await guest.holds(), { ...first, disk: "unwritten", memory: "unwritten" });
+    await guest.remove(kept);
+    await guest.restore("first");
     await guest.checkHost();
   });
 });

@@ -1,6 +1,7 @@
+import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { seeded } from "@skep/base/testing";
-import { freezePoints, resumePoints, StateWorld, suspendPoints } from "./state-world.ts";
+import { freezePoints, killed, resumePoints, StateWorld, suspendPoints } from "./state-world.ts";
 
 const rounds = Number(process.env.SKEP_KILL_ROUNDS ?? 60);
 const seed = Number(process.env.SKEP_KILL_SEED ?? 5);
@@ -34,6 +35,21 @@ describe(`kill -9 at any moment of suspend, resume and freeze (seed ${seed})`, (
       await world.wake();
       await world.checkMarks();
       await world.checkNothingLeft();
+    });
+  }
+});
+
+describe("control that is killed at any step of a freeze", () => {
+  for (const point of freezePoints) {
+    it(`(${point}) leaves the machine running, and nothing of the frozen one`, async () => {
+      const killAt = { what: "control", point, afterMs: 0 } as const;
+      assert.equal(await world.ask({ verb: "freeze", killAt }), killed);
+      await world.open();
+      await world.checkNothingLeft();
+      assert.equal(await world.wake(), "running");
+      await world.checkMarks();
+      await world.writeRecord();
+      await world.checkDisk();
     });
   }
 });

@@ -2,7 +2,7 @@
 
 import { hash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
   type Frozen,
@@ -22,14 +22,15 @@ import { guestSh } from "./guest-sh.ts";
 
 /** Of the machine web, or of the one that is named. */
 export type Asked = { machine?: string } & (
-  | { verb: "suspend" | "resume"; cold?: boolean; killAt?: KillAt; fill?: string }
+  | { verb: "suspend"; killAt?: KillAt; fill?: string }
+  | { verb: "resume"; cold?: boolean; hooks?: boolean; killAt?: KillAt }
   | { verb: "freeze"; killAt?: KillAt; failAt?: string; compare?: boolean }
   | { verb: "give back" }
   | { verb: "fork"; copy: string }
   | { verb: "fork-many"; count: number; killAt?: KillAt }
   | { verb: "create" | "get" | "close" | "start" | "stop" | "remove" | "snapshots" | "list" }
   | { verb: "snapshot"; snapshot?: string; memory?: boolean; killAt?: KillAt }
-  | { verb: "restore"; snapshot: string; discard?: boolean; cold?: boolean; killAt?: KillAt }
+  | { verb: "restore"; snapshot: string; discard?: boolean; cold?: boolean; killAt?: KillAt; bar?: string }
   | { verb: "remove-snapshot"; snapshot: string; killAt?: KillAt }
   | { verb: "exec"; script: string }
   | { verb: "template" | "begin"; killAt?: KillAt }
@@ -71,6 +72,8 @@ let killAt: KillAt | undefined;
 let failAt: string | undefined;
 /** A file that takes all the room of its disk once the guest stands still. */
 let fill: string | undefined;
+/** A file that cannot be written any more once QEMU has ended for a restore: it is `bar.aside`. */
+let bar: string | undefined;
 
 /** What machines are brought in order before it is there does without. */
 let opened: States | undefined;
@@ -104,6 +107,11 @@ async function reach(point: string): Promise<void> {
   if (point === "stopped" && fill !== undefined) {
     await writeFile(fill, Buffer.alloc(fillBytes)).catch(() => undefined); // as much as goes in
     fill = undefined;
+  }
+  if (point === "ended" && bar !== undefined) {
+    await rename(bar, `${bar}.aside`);
+    await mkdir(join(bar, "full"), { recursive: true });
+    bar = undefined;
   }
   if (killAt?.point !== point) return;
   const { what, afterMs } = killAt;
@@ -193,7 +201,7 @@ async function answer(asked: Asked): Promise<unknown> {
       return await states.suspend(name, {}, work);
     case "resume":
       killAt = asked.killAt;
-      return await states.resume(name, { cold: asked.cold ?? false }, work);
+      return await states.resume(name, { cold: asked.cold ?? false, hooks: asked.hooks ?? true }, work);
     case "freeze":
       killAt = asked.killAt;
       failAt = asked.failAt;
@@ -218,6 +226,7 @@ async function answer(asked: Asked): Promise<unknown> {
       );
     case "restore":
       killAt = asked.killAt;
+      bar = asked.bar;
       return await states.snapshots.restore(
         name,
         asked.snapshot,

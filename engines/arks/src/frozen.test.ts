@@ -63,12 +63,12 @@ async function place(t: Cleanup, home?: string): Promise<Place> {
 /** Another process that has the same home. */
 const again = ({ home, borrowed }: Place) => open(home, borrowed);
 
-/** Of a host that has room for all. */
-const open = (home: string, borrowed: ReadonlySet<string>) =>
+/** Of a host that has so much room. */
+const open = (home: string, borrowed: ReadonlySet<string>, roomBytes = Infinity) =>
   new FrozenMachines({
     home,
     borrowed: () => borrowed,
-    admit: async () => {},
+    admit: async (_, bytes) => assert.ok(bytes <= roomBytes, "there is no room"),
     log: { warn() {}, error() {} },
   });
 
@@ -106,6 +106,15 @@ suite("a frozen machine", () => {
     all.borrowed.clear();
     await later.sweep();
     assert.ok(!isThere(frozen));
+  });
+
+  test("is made where there is room beside what others in the making may still take", async (t) => {
+    const machines = open(await ownDirectory(t), new Set(), 100);
+    const one = await machines.admit("web", 60);
+    await assert.rejects(machines.admit("web", 41), /no room/);
+    (await machines.admit("web", 40))[Symbol.dispose]();
+    one[Symbol.dispose]();
+    (await machines.admit("web", 100))[Symbol.dispose]();
   });
 
   test("is found again with its devices, by whoever opens the home next", async (t) => {

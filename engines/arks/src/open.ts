@@ -137,14 +137,14 @@ class HomeStates implements States {
         return "running";
       }
       if (request.cold === true) {
-        await bootInstead(machine, suspended, work);
+        await bootInstead(machine, suspended, { work, reach: this.#reach });
         return "booted";
       }
-      const goesOn = async () => {
+      const [frozen, reach, hooks] = [this.#frozen, this.#reach, request];
+      const goesOn = () => {
         ran = performance.now();
-        if (suspended.agent) await runAfterResume(machine, request, work);
       };
-      await resumeMachine(machine, suspended, { frozen: this.#frozen, work, reach: this.#reach, goesOn });
+      await resumeMachine(machine, suspended, { frozen, work, reach, hooks, goesOn });
       return "resumed";
     };
     const how = await this.#machines.withMachine(name, resume, work.signal);
@@ -169,8 +169,8 @@ class HomeStates implements States {
     const hooksAreOwed = async (machine: Machine) => {
       const { suspended } = machine.file;
       await recoverMachine(machine);
-      const resumed = machine.live !== undefined && suspended?.phase === "resuming" && suspended.agent;
-      return resumed || (await owesHooks(machine));
+      const wasResuming = suspended?.phase === "resuming" && suspended.agent && suspended.hooks !== false;
+      return (machine.live !== undefined && wasResuming) || (await owesHooks(machine));
     };
     if (!(await this.#machines.withMachine(name, hooksAreOwed))) return;
     this.#run(name, (signal) =>

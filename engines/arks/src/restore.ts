@@ -12,7 +12,6 @@ import {
   startMachine,
   sweepUnusedLayers,
 } from "@skep/machines";
-import { runAfterResume } from "./hooks.ts";
 import { resumeMachine } from "./resume.ts";
 import { type SnapshotTools, takeSnapshot } from "./snapshot.ts";
 import { checkLayers, checkMemory, checkOwner, checkVolumes } from "./snapshot-check.ts";
@@ -90,7 +89,6 @@ async function goOn(
   if (suspended !== null) {
     if (snapshot.state === "suspended") return "suspended";
     await resumeMachine(machine, suspended, tools);
-    if (suspended.agent) await runAfterResume(machine, {}, tools.work);
     return "resumed";
   }
   if (!ran) return "stopped";

@@ -5,9 +5,9 @@ import {
   failMachine,
   type LiveMachine,
   launchIncoming,
+  launchInstead,
   type Machine,
   type SuspendedState,
-  startMachine,
 } from "@skep/machines";
 import { QmpError } from "@skep/qmp";
 import { setClock } from "./clock.ts";
@@ -16,6 +16,7 @@ import { unpackDevice } from "./device.ts";
 import { fail } from "./errors.ts";
 import type { FrozenMachines } from "./frozen.ts";
 import { heard } from "./heard.ts";
+import { type HookRequest, runAfterResume } from "./hooks.ts";
 import { checkFits, hostRecord } from "./host-record.ts";
 import { readManifest } from "./manifest.ts";
 import { hasConfiguration, loadDevices } from "./migration.ts";
@@ -35,8 +36,10 @@ export interface ResumeOptions {
   frozen: FrozenMachines;
   work: Work;
   reach: Reach;
-  /** Called when the guest goes on, before what it slept on is removed, which would take time from it. */
-  goesOn?(): Promise<void>;
+  /** Of those for after a resume, which are run before what it slept on is removed: that would take time from them. */
+  hooks?: HookRequest;
+  /** Called when the guest goes on. */
+  goesOn?(): void;
 }
 
 /**
@@ -46,7 +49,7 @@ export interface ResumeOptions {
 export async function resumeMachine(
   machine: Machine,
   suspended: SuspendedState,
-  { frozen, work, reach, goesOn }: ResumeOptions,
+  { frozen, work, reach, hooks = {}, goesOn }: ResumeOptions,
 ): Promise<void> {
   const { home } = machine.context;
   const directory = stateDirectory(home, suspended.state);
@@ -79,7 +82,8 @@ export async function resumeMachine(
         await load(live, state, work.signal);
         await reach("loaded");
         work.signal.throwIfAborted();
-        await machine.save({ suspended: { ...suspended, phase: "resuming" } });
+        const without = hooks.hooks === false ? ({ hooks: false } as const) : {};
+        await machine.save({ suspended: { ...suspended, phase: "resuming", ...without } });
         await reach("resuming");
         // One that is gone has not heard it for certain: then the memory is still good.
         if (!live.alive) throw failMachine("QEMU_GONE", { name: machine.name, reason: "QEMU ended" });
@@ -103,7 +107,8 @@ export async function resumeMachine(
   try {
     if (await going?.clockSet) machine.setReady("helper");
     else if (suspended.agent) await setClockByAgent(machine, work);
-    await goesOn?.();
+    goesOn?.();
+    if (suspended.agent) await runAfterResume(machine, hooks, work);
   } finally {
     await giveUp(machine, suspended.state);
   }
@@ -114,21 +119,34 @@ async function setClockByAgent({ live, name }: Machine, work: Work): Promise<voi
   work.note(`the agent of ${name} does not answer: its clock is where it was`);
 }
 
-/** Boots from the disk, as after a power cut. Where no QEMU could be started, it sleeps on. */
-export async function bootInstead(machine: Machine, suspended: SuspendedState, work: Work): Promise<void> {
-  const { run } = machine;
-  await machine.save({ suspended: null });
-  machine.setState("stopped", "its memory is given up");
+/**
+ * Boots from the disk, as after a power cut, which gives the memory up. Where QEMU cannot be started, or is told to
+ * end before its guest has begun, it sleeps on.
+ */
+export async function bootInstead(
+  machine: Machine,
+  suspended: SuspendedState,
+  { work, reach }: Pick<ResumeOptions, "work" | "reach">,
+): Promise<void> {
+  let told = false;
   try {
-    await startMachine(machine, work);
+    await launchInstead(machine, work, async () => {
+      await reach("boot-launched");
+      work.signal.throwIfAborted();
+      // Whoever finds this has the guest go on, and has nothing to tell it.
+      await machine.save({ suspended: { ...suspended, phase: "resuming", agent: false } });
+      await reach("boot-told");
+      told = true;
+      await machine.running().qmp.execute("cont");
+      machine.setState("running");
+    });
   } catch (error) {
-    if (machine.run === run && machine.atRest) {
-      await machine.save({ suspended });
-      machine.setState(machine.restState, machine.reason);
-    } else await releaseState(machine, suspended.state);
+    if (told) await giveUp(machine, suspended.state);
+    else if (machine.file.suspended?.phase === "resuming") await machine.save({ suspended });
+    machine.setState(machine.restState, work.signal.aborted ? null : machine.reason);
     throw error;
   }
-  await releaseState(machine, suspended.state);
+  await giveUp(machine, suspended.state);
 }
 
 /** Its record first: a state that nobody names is removed at the next start at the latest. A snapshot's stays. */

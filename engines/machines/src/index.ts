@@ -35,7 +35,14 @@ export {
 } from "./processor-time.ts";
 export { type LaterSeed, laterSeed } from "./seed-later.ts";
 export { freezeDisksAtRest } from "./share-disk.ts";
-export { endQemu, type Incoming, launchIncoming, plannedStart, startMachine } from "./start.ts";
+export {
+  endQemu,
+  type Incoming,
+  launchIncoming,
+  launchInstead,
+  plannedStart,
+  startMachine,
+} from "./start.ts";
 export type { SuspendedState } from "./suspended.ts";
 export { sweepUnusedLayers } from "./sweep.ts";
 export { abandonSwitch, commitSwitch, type OtherDisks, prepareSwitch } from "./switch-disks.ts";

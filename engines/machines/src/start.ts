@@ -85,13 +85,40 @@ export interface IncomingBorrowed {
  */
 export async function launchIncoming(machine: Machine, work: Work, incoming: Incoming): Promise<void> {
   if (machine.state !== "starting") machine.setState("resuming");
-  // One that was told to end after its state was saved, and has not heard it.
-  const orphan = findProcess(machine.file, machine.runtime.pid);
-  if (orphan !== undefined) {
-    signalProcess(orphan, "SIGKILL");
-    await waitGone(orphan, adoptTimeoutMs);
-  }
+  await endSaved(machine);
   await begin(machine, work, incoming);
+}
+
+/**
+ * Starts QEMU for a machine that sleeps, to boot from its disk: nothing of its guest has run when `letGo` is called,
+ * which has it go on. Where this fails no QEMU is left.
+ */
+export async function launchInstead(machine: Machine, work: Work, letGo: () => Promise<void>): Promise<void> {
+  machine.setState("starting");
+  await endSaved(machine);
+  await giveUpOnFailure(machine, async () => {
+    const { qemu, verdict } = await prepareStart(machine, work, undefined);
+    await launch(machine, qemu, verdict, { more: ["-S"] });
+    await orEnd(machine, letGo);
+  });
+}
+
+/** One that was told to end after its state was saved, and has not heard it. */
+async function endSaved(machine: Machine): Promise<void> {
+  const orphan = findProcess(machine.file, machine.runtime.pid);
+  if (orphan === undefined) return;
+  signalProcess(orphan, "SIGKILL");
+  await waitGone(orphan, adoptTimeoutMs);
+}
+
+/** Where it fails, QEMU ends. */
+async function orEnd(machine: Machine, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (machine.live !== undefined) await endQemu(machine.live);
+    throw error;
+  }
 }
 
 /** Ends a QEMU whose guest must not go on, or has nothing left to do. */
@@ -148,17 +175,18 @@ async function launchAndLoad(
   const signal = AbortSignal.any([work.signal, failed.signal]);
   const filling = placed ? Promise.resolve() : fill(machine, incoming, signal);
   filling.catch(() => undefined);
-  try {
-    await launchIt();
-    await filling;
-    work.signal.throwIfAborted();
-    await incoming.load(machine.running());
-  } catch (error) {
-    failed.abort(error);
-    await filling.catch(() => undefined);
-    if (machine.live !== undefined) await endQemu(machine.live);
-    throw error;
-  }
+  await orEnd(machine, async () => {
+    try {
+      await launchIt();
+      await filling;
+      work.signal.throwIfAborted();
+      await incoming.load(machine.running());
+    } catch (error) {
+      failed.abort(error);
+      await filling.catch(() => undefined);
+      throw error;
+    }
+  });
 }
 
 async function place({ file }: Machine, incoming: Incoming | undefined): Promise<boolean> {

@@ -24,6 +24,8 @@ export interface SuspendedState {
   agent: boolean;
   /** It was suspended because nobody used it, and wakes when somebody does. */
   idle?: true;
+  /** False: its hooks are not to be run when it is `resuming`. */
+  hooks?: false;
 }
 
 export function damagedSuspension(suspended: SuspendedState | null): string | undefined {
