@@ -47,12 +47,8 @@ async function serve(answer: (request: IncomingMessage, response: ServerResponse
 }
 
 /** Starts a command, waits until `holds`, sends Ctrl-C, and resolves with its end. */
-async function interrupted(
-  args: readonly string[],
-  holds: (output: string) => boolean | Promise<boolean>,
-  env: Record<string, string | undefined> = {},
-) {
-  const child = skep.spawn(args, { env });
+async function interrupted(args: readonly string[], holds: (output: string) => boolean | Promise<boolean>) {
+  const child = skep.spawn(args);
   let output = "";
   child.stderr.on("data", (text) => {
     output += text;
@@ -243,15 +239,14 @@ describe("a host without a network", () => {
     const { stderr } = await skep.skep(["image", "pull", "alpine-3.22"], { status: 1, env: offline });
     assert.match(stderr, /cannot reach .*\n.*image build.*image import/);
   });
+});
 
-  it("builds the default image and says why; cancelled, it leaves nothing", async () => {
-    const { status, output } = await interrupted(
-      ["new", "first", "--start"],
-      (text) => /building it from[\s\S]*debian-12: /.test(text),
-      offline,
+describe("the default image", () => {
+  it("is built, which is said; cancelled, it leaves nothing", async () => {
+    const { status, output } = await interrupted(["new", "first", "--start"], (text) =>
+      /building it from[\s\S]*debian-12: /.test(text),
     );
     assert.equal(status, 130);
-    assert.match(output, /image debian-12 \(x86_64\) cannot be pulled: cannot reach .*/);
     assert.match(output, /cancelling and undoing/);
     assert.deepEqual(await readdir(join(skep.home, "machines")), []);
     assert.ok(!(await names()).includes("debian-12"));

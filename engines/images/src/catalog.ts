@@ -51,6 +51,8 @@ export interface Catalog {
   images: CatalogImage[];
   /** The image of `new` where none is named. */
   defaultName: string;
+  /** Names of which the user has entries. */
+  ownNames: ReadonlySet<string>;
 }
 
 /** This room's catalog with the user's own entries over it. */
@@ -61,7 +63,11 @@ export function readCatalog(paths: ImagePaths): Catalog {
   for (const image of [...shipped.images.flatMap(expand), ...(own?.images.flatMap(expand) ?? [])]) {
     merged.set(`${image.name} ${image.arch}`, image);
   }
-  return { images: [...merged.values()], defaultName: own?.default ?? shipped.default ?? "debian-12" };
+  return {
+    images: [...merged.values()],
+    defaultName: own?.default ?? shipped.default ?? "debian-12",
+    ownNames: new Set(own?.images.map(({ name }) => name)),
+  };
 }
 
 function parseCatalog(path: string): CatalogFile {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { ImageStore } from "./image-store.ts";
 import { imagePaths } from "./paths.ts";
+import { hostArch } from "./requirements.ts";
 import { imagesIn, leftOvers, recordedWork, serve, serveFile, temporaryHome } from "./testing.ts";
 
 const disk = randomBytes(65_536);
@@ -20,7 +21,7 @@ async function ownCatalog(home: string, { url, name = "debian-12" }: DefaultImag
   const image = {
     name,
     user: "me",
-    archNames: { x86_64: "amd64" },
+    archNames: { [hostArch]: "amd64" },
     url: `${url}/disk-{arch}.raw`,
     checksums: "{base}/SUMS",
     verification: "SUMS",
@@ -29,7 +30,7 @@ async function ownCatalog(home: string, { url, name = "debian-12" }: DefaultImag
 }
 
 /** What `new` is told until the build would begin; the build itself is not waited for. */
-async function notesOfFallback(home: string): Promise<string> {
+async function notesOfBuild(home: string): Promise<string> {
   const abort = new AbortController();
   const { work, notes } = recordedWork(abort.signal);
   const remember = work.note;
@@ -37,12 +38,32 @@ async function notesOfFallback(home: string): Promise<string> {
     remember(message);
     if (message.includes("building")) abort.abort();
   };
-  await assert.rejects(new ImageStore({ home }).ensureDefault("x86_64", work));
+  await assert.rejects(new ImageStore({ home }).ensureDefault(hostArch, work));
   assert.ok(abort.signal.aborted, notes.join("\n"));
   assert.deepEqual(leftOvers(await readdir(imagesIn(home))), []);
   assert.deepEqual(await readdir(imagePaths(home).builds), []);
   return notes.join("\n");
 }
+
+test("the default image is built where nobody has an own one of that name", async () => {
+  await using place = await temporaryHome();
+  assert.match(await notesOfBuild(place.home), /^image debian-12 \(\S+\): building it/);
+});
+
+test("the default image is pulled where this host cannot build it, and why is said", async (t) => {
+  await using place = await temporaryHome();
+  const { PATH } = process.env;
+  t.after(() => Object.assign(process.env, { PATH }));
+  process.env.PATH = join(place.home, "nothing");
+  const abort = new AbortController();
+  const { work, notes } = recordedWork(abort.signal);
+  work.report = ({ phase }) => {
+    if (phase.includes("connecting to")) abort.abort();
+  };
+  await assert.rejects(new ImageStore(place).ensureDefault(hostArch, work));
+  assert.ok(abort.signal.aborted, notes.join("\n"));
+  assert.match(notes.join("\n"), /^image debian-12 \(\S+\) cannot be built: .*mmdebstrap/);
+});
 
 const sums = (hex: string) => `${hex}  disk-amd64.raw\n`;
 type Answer = (path: string, response: ServerResponse) => void;
@@ -68,8 +89,8 @@ for (const [trouble, answer, why] of troubles) {
     await using place = await temporaryHome();
     await using server = await serve((request, response) => answer(request.url ?? "", response));
     await ownCatalog(place.home, { url: server.url("") });
-    const notes = await notesOfFallback(place.home);
-    assert.match(notes, /^image debian-12 \(x86_64\) cannot be pulled: .*\n.*building it/);
+    const notes = await notesOfBuild(place.home);
+    assert.match(notes, /^image debian-12 \(\S+\) cannot be pulled: .*\n.*building it/);
     assert.match(notes, why);
   });
 }
@@ -79,7 +100,7 @@ test("the default image is built, and why is said, where its host refuses", asyn
   const closed = await serve(() => {});
   await closed[Symbol.asyncDispose]();
   await ownCatalog(place.home, { url: closed.url("") });
-  assert.match(await notesOfFallback(place.home), /cannot be pulled: .*127\.0\.0\.1.*ECONNREFUSED/);
+  assert.match(await notesOfBuild(place.home), /cannot be pulled: .*127\.0\.0\.1.*ECONNREFUSED/);
 });
 
 test("the default image is pulled where it can be had, and its source is said", async () => {
@@ -91,11 +112,11 @@ test("the default image is pulled where it can be had, and its source is said", 
   await ownCatalog(place.home, { url: server.url("") });
   const { work, notes } = recordedWork();
   const store = new ImageStore(place);
-  const image = await store.ensureDefault("x86_64", work);
+  const image = await store.ensureDefault(hostArch, work);
   assert.equal(image.user, "me");
-  assert.match(notes.join("\n"), /^image debian-12 \(x86_64\): pulled from http:/);
+  assert.match(notes.join("\n"), /^image debian-12 \(\S+\): pulled from http:/);
   const requests = server.requests.length;
-  assert.equal((await store.ensureDefault("x86_64", work)).digest, image.digest);
+  assert.equal((await store.ensureDefault(hostArch, work)).digest, image.digest);
   assert.equal(server.requests.length, requests);
 });
 
@@ -104,5 +125,5 @@ test("a user's own default that nobody knows how to build is an error", async ()
   await using server = await serve((_, response) => response.writeHead(404).end());
   await ownCatalog(place.home, { url: server.url(""), name: "mine" });
   const { work } = recordedWork();
-  await assert.rejects(new ImageStore(place).ensureDefault("x86_64", work), { code: "DOWNLOAD_FAILED" });
+  await assert.rejects(new ImageStore(place).ensureDefault(hostArch, work), { code: "DOWNLOAD_FAILED" });
 });

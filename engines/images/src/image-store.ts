@@ -1,17 +1,17 @@
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Arch, CatalogEntry, ImageBuild, ImageImport, ImagePull, Pruned } from "@skep/api/schemas";
-import { SkepError, type Work } from "@skep/base";
+import type { Work } from "@skep/base";
 import { buildImage } from "./build.ts";
 import { readCatalog } from "./catalog.ts";
 import { checkFile } from "./checksums.ts";
+import { makeDefaultImage } from "./default-image.ts";
 import { fail } from "./errors.ts";
 import { digestFile, digestText, type ImageManifest } from "./manifest.ts";
 import { checkImageName, nameFromFile } from "./names.ts";
 import { type ImagePaths, imagePaths, manifestFile } from "./paths.ts";
 import { pruneImages } from "./prune.ts";
-import { adoptDisk, defaultLimits, givenChecksum, needRegularFile, pullImage, userOf } from "./pull.ts";
-import { builtInRecipes } from "./recipe.ts";
+import { adoptDisk, givenChecksum, needRegularFile, pullImage, userOf } from "./pull.ts";
 import { hostArch } from "./requirements.ts";
 import { loadImage, readManifest, readRefs, removeImage, removeRef, storedDigests } from "./store.ts";
 import type { StoredImage } from "./types.ts";
@@ -139,24 +139,10 @@ export class ImageStore {
     }));
   }
 
-  /**
-   * The image of a machine for which none was named: it is here, or it is pulled, or, where it cannot be
-   * fetched, it is built. The work's notes tell which, and why.
-   */
+  /** The image of a machine for which none was named. */
   async ensureDefault(arch: Arch, work: Work): Promise<StoredImage> {
-    const name = readCatalog(this.#paths).defaultName;
-    const present = this.find(name, arch);
-    if (present?.arch === arch) return present;
-    try {
-      const image = await pullImage(this.#paths, { name, arch }, work, impatient);
-      work.note(`image ${name} (${arch}): ${image.source}`);
-      return image;
-    } catch (error) {
-      if (work.signal.aborted || !builtInRecipes().includes(name)) throw error;
-      if (!(error instanceof SkepError) || !notToBeHad.has(error.code)) throw error;
-      work.note(`image ${name} (${arch}) cannot be pulled: ${error.message}`);
-      return await this.build({ name, arch }, work);
-    }
+    const present = this.find(readCatalog(this.#paths).defaultName, arch);
+    return present?.arch === arch ? present : await makeDefaultImage(this.#paths, arch, work);
   }
 
   /** Recomputes every digest of an image; what differs is listed. */
@@ -180,22 +166,3 @@ export class ImageStore {
     throw fail("IMAGE_DAMAGED", { name, why: `its ${manifestFile} is gone` });
   }
 }
-
-// An image that cannot be had, or not as its publisher made it, can still be built from signed packages.
-const notToBeHad: ReadonlySet<string> = new Set([
-  "OFFLINE",
-  "DOWNLOAD_FAILED",
-  "DOWNLOAD_TOO_LARGE",
-  "CATALOG_UNKNOWN",
-  "CHECKSUM_ABSENT",
-  "CHECKSUM_MISMATCH",
-]);
-
-// Without a network the default image is built: then minutes of waiting would be for nothing.
-const impatient = {
-  ...defaultLimits,
-  answerTimeoutMs: 5000,
-  stallTimeoutMs: 20_000,
-  attempts: 2,
-  retryDelayMs: 200,
-};
