@@ -12,6 +12,14 @@ const patience = { timeout: 30 * 60_000 };
 const copies = ["web-1", "web-2"];
 /** After which a guest's helper has its services go on by itself. */
 const helperLeaseSeconds = 120;
+/** As a seed may have it; the metric tells that it was taken. */
+const networkConfig = `version: 2
+ethernets:
+  card:
+    match: {name: "e*"}
+    dhcp4: true
+    dhcp4-overrides: {route-metric: 77}
+`;
 const userData = `#cloud-config
 runcmd:
   - [sh, -c, "echo ran >> /var/lib/skep-test-ran"]
@@ -49,9 +57,11 @@ describe("copies of a Debian guest", patience, () => {
   before(async () => {
     skep = await Installation.make(["debian-12"]);
     await writeFile(join(skep.home, "user-data"), userData);
+    await writeFile(join(skep.home, "network-config"), networkConfig);
     await skep.skep([
       ...["new", "web", "--image", "debian-12", "--memory", "768M", "--start", "--wait", "--timeout", "25m"],
       ...["--user-data", join(skep.home, "user-data")],
+      ...["--network-config", join(skep.home, "network-config")],
     ]);
     await guest("web", "cloud-init status --wait >/dev/null");
     await guest(
@@ -86,6 +96,7 @@ describe("copies of a Debian guest", patience, () => {
     const mac = (name: string) => guest(name, "cat /sys/class/net/e*/address");
     distinct(await Promise.all(["web", ...copies].map(mac)));
     for (const name of copies) {
+      assert.match(await guest(name, "ip -4 route show default"), /metric 77/);
       const said = await guest(name, "sudo journalctl --boot --output cat --unit systemd-networkd");
       assert.match(said, /acquired from/);
       assert.doesNotMatch(said, /lease lost/);

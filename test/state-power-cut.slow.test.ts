@@ -49,6 +49,17 @@ describe("QEMU that is killed", () => {
     await world.checkMarks();
   });
 
+  it("before its guest begins, in the stead of a resume, leaves the machine suspended", async () => {
+    for (const point of ["boot-launched", "boot-told"]) {
+      await world.ask({ verb: "suspend" });
+      const killAt = { what: "qemu", point, afterMs: 0 } as const;
+      await assert.rejects(world.ask({ verb: "resume", cold: true, killAt }));
+      await world.checkNothingLeft();
+      assert.equal(await world.wake(), "suspended");
+      await world.checkMarks();
+    }
+  });
+
   it("as its guest goes on is a power cut: its memory is given up, its disk is whole", async () => {
     await world.ask({ verb: "suspend" });
     const killAt = { what: "qemu", point: "running", afterMs: 0 } as const;

@@ -58,6 +58,14 @@ function properties(boots: boolean): void {
     }
   });
 
+  it("has not been without its address since it had it", async () => {
+    for (const name of ["plain", "full"]) {
+      const said = await guest(name, "sudo journalctl --boot --output cat --unit systemd-networkd");
+      assert.match(said, /acquired from/);
+      assert.doesNotMatch(said, /lease lost/);
+    }
+  });
+
   it("has the size of disk that was asked for, in its file system too", async () => {
     for (const name of ["plain", "full"]) {
       assert.equal(await guest(name, "lsblk -bdno SIZE /dev/vda"), String(6 * 1024 ** 3));

@@ -136,8 +136,13 @@ export async function bootInstead(
       // Whoever finds this has the guest go on, and has nothing to tell it.
       await machine.save({ suspended: { ...suspended, phase: "resuming", agent: false } });
       await reach("boot-told");
+      const live = machine.running();
+      if (!live.alive) throw failMachine("QEMU_GONE", { name: machine.name, reason: "QEMU ended" });
       told = true;
-      await machine.running().qmp.execute("cont");
+      await live.qmp.execute("cont").catch((error: unknown) => {
+        if (error instanceof QmpError) told = false;
+        throw error;
+      });
       machine.setState("running");
     });
   } catch (error) {

@@ -35,7 +35,7 @@ const notPulled = new Set([
   "CHECKSUM_MISMATCH",
 ]);
 
-/** There is another way: then minutes of waiting would be for nothing. */
+/** Where it can be built as well: then minutes of waiting would be for nothing. */
 const impatient = {
   ...defaultLimits,
   answerTimeoutMs: 5000,
@@ -57,17 +57,21 @@ export async function makeDefaultImage(paths: ImagePaths, arch: Arch, work: Work
     make: () => buildImage(paths, { name, arch }, work),
     failures: notBuilt,
   };
+  const isBuiltIn = builtInRecipes().includes(name);
+  const pullsFirst = ownNames.has(name) || arch !== hostArch;
   const pull: Way = {
     verb: "pulled",
     make: async () => {
-      const image = await pullImage(paths, { name, arch }, work, impatient);
-      work.note(`image ${name} (${arch}): ${image.source}`);
+      const limits = isBuiltIn && pullsFirst ? impatient : defaultLimits;
+      const image = await pullImage(paths, { name, arch }, work, limits);
+      const helper = isBuiltIn ? `; one that can be forked: skep image build ${name} --arch ${arch}` : "";
+      work.note(`image ${name} (${arch}): ${image.source}${helper}`);
       return image;
     },
     failures: notPulled,
   };
-  if (!builtInRecipes().includes(name)) return await pull.make();
-  const [first, second] = ownNames.has(name) || arch !== hostArch ? [pull, build] : [build, pull];
+  if (!isBuiltIn) return await pull.make();
+  const [first, second] = pullsFirst ? [pull, build] : [build, pull];
   try {
     return await first.make();
   } catch (error) {

@@ -52,7 +52,10 @@ async function clearDirectory(directory: string): Promise<void> {
     return;
   for (const entry of await readdir(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name);
-    await (entry.isDirectory() ? rmdir(path) : unlink(path));
+    // Who is just about to take something back finds it gone, too.
+    await (entry.isDirectory() ? rmdir(path) : unlink(path)).catch((error: unknown) => {
+      if (!isErrno(error, "ENOENT")) throw error;
+    });
   }
   await rmdir(directory);
 }
