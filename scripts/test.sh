@@ -14,6 +14,7 @@ if [ "${1:-}" = --full ]; then
   shift
   tier=full
   minutes=30
+  export SKEP_CRASH_SEEDS="${SKEP_CRASH_SEEDS:-200}"
 fi
 packages_ready dev || set_up_packages dev
 system_ready "$tier" || set_up_system "$tier"

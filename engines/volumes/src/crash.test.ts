@@ -2,8 +2,8 @@ import { describe, it } from "node:test";
 import { simulate } from "./testing/simulate.ts";
 
 // Thousands more: npm run test:crash -- --only volumes --seeds 10000
-const seeds = Number(process.env.SKEP_CRASH_SEEDS ?? 100);
-const seedsOfTest = 50;
+const seeds = Number(process.env.SKEP_CRASH_SEEDS ?? 50);
+const seedsOfTest = 25;
 
 async function runs(from: number, to: number, say: (message: string) => void): Promise<void> {
   for (let seed = from; seed <= to; seed += 1) {
